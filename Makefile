@@ -1,0 +1,83 @@
+# Vertex AI pipelines, run on this machine by localvertex or on Google Cloud. `make help` lists the targets.
+
+PIPELINE ?= crnn
+TARGET   ?= local
+CACHE    ?= 1
+DATA     ?=
+ARGS     ?=
+INPUT    ?=
+KIND     ?=
+COUNT    ?=
+SEED     ?= 0
+
+PYTHON   ?= python3.11 python3.12 python3.13 python3
+VENV     := .venv
+RUN      := $(VENV)/bin/python
+# The environment is named by what defines it, so a changed lock file makes it anew and an unchanged one never does.
+READY    := $(VENV)/ready-$(shell cat requirements.lock setup.cfg | cksum | cut -d' ' -f1)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock sample compile run predict lineage test lint bench status stop clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PIPELINE=crnn          which system              DATA=/some/folder   train on your own data"
+	@echo "  TARGET=local|vertex    this machine or the cloud ARGS=\"max_trials=2 train_epochs=5\"  override parameters"
+	@echo "  CACHE=0                run every stage again     INPUT=word.png      what make predict reads"
+	@echo "  KIND=words|digits COUNT=n SEED=n                 what make sample writes"
+
+setup: $(READY) ## Make the Python environment (every other target does it when needed)
+
+$(READY): | requirements.lock setup.cfg
+	@echo "Installing the pinned environment into $(VENV), once…"
+	@test -x $(RUN) || for python in $(PYTHON); do \
+	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && exec $$python -m venv $(VENV); \
+	done; test -x $(RUN) \
+	  || { echo "error: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(RUN) -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.lock)"
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip sync --require-hashes requirements.lock
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/ready-* && touch $@
+	@echo "Environment ready. Next: make run PIPELINE=$(PIPELINE)"
+
+lock: ## Resolve setup.cfg again into requirements.lock
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header setup.cfg --output-file requirements.lock
+
+sample: $(READY) ## Write sample data for PIPELINE into data/ (KIND, COUNT, SEED)
+	@$(RUN) -m images.trainer.sample --system=$(PIPELINE) $(if $(KIND),--kind=$(KIND)) --seed=$(SEED) --out=data/$(PIPELINE) $(if $(COUNT),--count=$(COUNT))
+
+compile: $(READY) ## Compile PIPELINE to build/PIPELINE.json
+	@$(RUN) -m pipelines compile --pipeline $(PIPELINE)
+
+run: $(READY) ## Run PIPELINE end to end and watch it (TARGET, DATA, ARGS, CACHE)
+	@$(RUN) -m pipelines run --pipeline $(PIPELINE) --target $(TARGET) --data "$(DATA)" --args "$(ARGS)" --cache $(CACHE)
+
+predict: $(READY) ## Ask the deployed endpoint of PIPELINE about INPUT
+	@$(RUN) -m pipelines predict --pipeline $(PIPELINE) --target $(TARGET) --input "$(INPUT)"
+
+lineage: $(READY) ## Print the tree from PIPELINE's endpoint back to its source data
+	@$(RUN) -m pipelines lineage --pipeline $(PIPELINE) --target $(TARGET)
+
+test: $(READY) ## Run every test, the pipelines end to end included
+	@$(RUN) -m pytest
+
+lint: $(READY) ## Check style (ruff) and types (mypy)
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+bench: $(READY) ## Measure speed, as ratios within one run (about ten minutes)
+	@$(RUN) -m tests.bench
+
+status: $(READY) ## Say whether localvertex runs, and where
+	@$(RUN) -m localvertex status
+
+stop: $(READY) ## Stop localvertex and what it serves (its state stays)
+	@$(RUN) -m localvertex stop
+
+clean: ## Remove compiled pipelines, sample data, localvertex's state and caches (not the environment)
+	@if [ -x $(RUN) ] && [ -d .localvertex ]; then $(RUN) -m localvertex stop; fi
+	@rm -rf build data .localvertex .pytest_cache .mypy_cache .ruff_cache .hypothesis .grimp_cache
+	@echo "Clean. Next: make run PIPELINE=$(PIPELINE)"
