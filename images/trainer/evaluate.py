@@ -1,0 +1,114 @@
+"""The evaluate stage: a trained model on the test split, as numbers and as a report to look at."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from images import executor
+from images.executor import ExecutorOutput, UserError
+from images.trainer import roles
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BATCH = 256
+
+
+def evaluate(system: str, examples: str, model: str, metrics: str, report: str) -> dict[str, float]:
+    """Measures a model on the test split.
+
+    Args:
+        system: such as "crnn".
+        examples: the folder that ingest wrote.
+        model: the folder that train wrote.
+        metrics: the JSON file to write, name -> number.
+        report: the HTML file to write.
+
+    Returns:
+        What the metrics file holds.
+
+    Raises:
+        UserError: an input is missing or malformed.
+    """
+    history = _history(model)
+    truths, answers, features = _read_test_split(system, examples, model)
+    from images.trainer.report import page
+
+    rates: dict[str, float] = roles.load(system, "metrics").evaluate(truths, answers)
+    shown = roles.load(system, "report")
+    chosen = json.loads((Path(model) / "hyperparameters.json").read_text(encoding="utf-8"))
+    subtitle = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in chosen.items())
+    sections = shown.sections(rates, truths, answers, features, history)
+    html = page(shown.TITLE, subtitle, shown.numbers(rates), sections)
+    with executor.whole(metrics) as aside:
+        aside.write_text(json.dumps(rates, indent=2) + "\n", encoding="utf-8")
+    with executor.whole(report) as aside:
+        aside.write_text(html, encoding="utf-8")
+    return rates
+
+
+def _history(model: str) -> dict[str, list[float]]:
+    path = Path(model) / "history.csv"
+    if not path.is_file():
+        raise UserError(f"--model={model}: no history.csv there; give the folder that train wrote")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in rows[0]}
+
+
+def _read_test_split(
+    system: str, folder: str, model: str
+) -> tuple[list[bytes], dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
+    """The truths, the answers, and the features other than the label, of each example."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from images.trainer import examples
+
+    schema = examples.schema(folder, system)
+    role = roles.load(system, "model")
+    network = keras.models.load_model(Path(model) / "model.keras", compile=False)
+
+    @tf.function(reduce_retracing=True)
+    def read(batch: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        return role.answers(network(role.inputs(batch), training=False), schema), role.truths(batch, schema)
+
+    truths: list[bytes] = []
+    answers: dict[str, list[np.ndarray]] = {}
+    features: dict[str, list[Any]] = {}
+    for batch in examples.batches(folder, schema, "test", BATCH):
+        answer, truth = read(batch)
+        truths += truth.numpy().tolist()
+        for name, values in answer.items():
+            answers.setdefault(name, []).append(values.numpy())
+        for name, values in batch.items():
+            features.setdefault(name, []).extend(values.numpy())
+    return truths, {name: np.concatenate(parts) for name, parts in answers.items()}, features
+
+
+def main(argv: Sequence[str]) -> None:
+    """The command line; `--help` lists the flags."""
+    parser = argparse.ArgumentParser(prog="python -m images.trainer.evaluate", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--system", required=True)
+    parser.add_argument("--examples", required=True, help="the folder that ingest wrote")
+    parser.add_argument("--model", required=True, help="the folder that train wrote")
+    parser.add_argument("--metrics", required=True, help="the JSON file to write")
+    parser.add_argument("--report", required=True, help="the HTML file to write")
+    parser.add_argument("--executor_input", help="KFP's ExecutorInput; leave it out by hand")
+    arguments = vars(parser.parse_args(argv))
+    output = ExecutorOutput(arguments.pop("executor_input"))
+    rates = evaluate(**arguments)
+    output.log("metrics", **rates, digest=executor.digest(arguments["metrics"]))
+    output.log("report", digest=executor.digest(arguments["report"]))
+    output.write()
+    print("  ".join(f"{name} {rate:.4g}" for name, rate in rates.items()))
+
+
+if __name__ == "__main__":
+    executor.run(main)

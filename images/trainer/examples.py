@@ -1,0 +1,108 @@
+"""Reads the Examples folder that ingest wrote: TFRecord shards described by their `schema.json`."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from images.executor import UserError
+
+SHUFFLE_BUFFER = 16_384
+
+
+def schema(examples: str | Path, system: str) -> dict[str, Any]:
+    """Reads `schema.json`.
+
+    Args:
+        examples: the folder that ingest wrote.
+        system: the system that it must be for.
+
+    Raises:
+        UserError: there is no such file, it is another system's, or a split that is needed has no example.
+    """
+    path = Path(examples) / "schema.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"--examples={examples}: no schema.json there; give the folder that ingest wrote") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); run ingest again") from None
+    if found.get("system") != system:
+        raise UserError(f"--examples={examples}: examples of {found.get('system')}, not of {system}")
+    for split in ("train", "validation", "test"):
+        if not found["counts"][split]:
+            raise UserError(f"--examples={examples}: no {split} examples; give ingest more data")
+    return found
+
+
+def batches(
+    examples: str | Path,
+    schema: dict[str, Any],
+    split: str,
+    batch_size: int,
+    *,
+    shuffle_seed: int | None = None,
+    limit: int | None = None,
+) -> tf.data.Dataset:
+    """Reads one split in batches, always in the same order for the same arguments.
+
+    Args:
+        examples: the folder that ingest wrote.
+        schema: its `schema.json`; `features` names each feature with `shape` and `dtype`: uint8 arrays of
+            fixed shape are stored as bytes, numbers of shape [null] are padded with 0 to the longest in the
+            batch, strings are scalars.
+        split: "train", "validation" or "test".
+        batch_size: examples a batch; the last may have fewer.
+        shuffle_seed: the order; None: as stored.
+        limit: at most so many examples, spread over the whole split; None: all.
+
+    Returns:
+        A dataset of dictionaries, feature name -> tensor [batch, *shape].
+
+    Raises:
+        UserError: a split has no shard.
+    """
+    shards = sorted(str(path) for path in (Path(examples) / split).glob("part-*.tfrecord"))
+    if not shards:
+        raise UserError(f"{Path(examples) / split}: no part-*.tfrecord there; run ingest again")
+    records = tf.data.TFRecordDataset(shards)
+    if limit is not None:
+        records = records.shard(max(1, schema["counts"][split] // limit), 0).take(limit)
+    if shuffle_seed is not None:
+        buffer = min(count(schema, split, limit), SHUFFLE_BUFFER)
+        records = records.shuffle(buffer, seed=shuffle_seed, reshuffle_each_iteration=False)
+    features = schema["features"]
+    stored = {name: _stored(feature) for name, feature in features.items()}
+
+    def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        parsed = tf.io.parse_example(serialized, stored)
+        return {name: _decoded(parsed[name], feature) for name, feature in features.items()}
+
+    parsed = records.batch(batch_size).map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return parsed.apply(tf.data.experimental.assert_cardinality(math.ceil(count(schema, split, limit) / batch_size)))
+
+
+def count(schema: dict[str, Any], split: str, limit: int | None = None) -> int:
+    """The number of examples that `batches` gives with this limit."""
+    stored: int = schema["counts"][split]
+    return stored if limit is None else min(stored, limit)
+
+
+def _stored(feature: dict[str, Any]) -> Any:
+    if feature["dtype"] in ("uint8", "string"):
+        return tf.io.FixedLenFeature([], tf.string)
+    dtype = tf.as_dtype(feature["dtype"])
+    if feature["shape"][:1] == [None]:
+        return tf.io.FixedLenSequenceFeature([], dtype, allow_missing=True, default_value=0)
+    return tf.io.FixedLenFeature(feature["shape"], dtype)
+
+
+def _decoded(value: tf.Tensor, feature: dict[str, Any]) -> tf.Tensor:
+    if feature["dtype"] != "uint8":
+        return value
+    pixels = tf.io.decode_raw(value, tf.uint8, fixed_length=math.prod(feature["shape"]))
+    return tf.reshape(pixels, [-1, *feature["shape"]])

@@ -1,0 +1,420 @@
+"""Ingest: a folder of raw data in, sharded TFRecords of decoded examples and their schema out.
+
+    python -m images.trainer.ingest --system=crnn --source=FOLDER --examples=FOLDER --height=32 --width=128
+
+The source is read once, by all cores. Decoded features wait in a spill file on local disk until all contents
+are known: only then can duplicates be kept on one side of a split, and labels be learned from the training
+split alone. Memory holds a few hundred bytes an input, whatever the size of its image. The output's bytes
+depend on the source and the settings: not on the number of processes, the time or the place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import csv
+import dataclasses
+import hashlib
+import importlib
+import itertools
+import json
+import math
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from images.executor import ExecutorOutput, UserError, digest, run, whole
+from images.trainer import records, splits
+from images.trainer.candidates import NO_LOCATION, Candidate, Data, Labels, Rejection
+from images.trainer.sources import Source
+from images.trainer.workers import Workers
+
+SCHEMA, REJECTS, SAMPLES = "schema.json", "rejects.csv", "samples.jsonl"
+OUTPUTS = {*splits.SPLITS, SCHEMA, REJECTS, SAMPLES}
+
+_CHUNK = 128
+_EXAMPLES_A_SHARD = 2048
+_SAMPLES = 50
+_MOST_SAMPLE_BYTES = 1 << 20  # A prediction request takes 1.5 MB, and base64 adds a third.
+_SECONDS_BETWEEN_LINES = 2.0
+
+
+class Stretch(NamedTuple):
+    """Where encoded features lie in the spill."""
+
+    file: str
+    offset: int
+    size: int
+
+
+class Decoded(NamedTuple):
+    """What came of reading one candidate.
+
+    Attributes:
+        file_digest: of the bytes in the source; empty when there were none.
+        content: a digest of the decoded features, by which duplicates are known.
+        stretch: where the features are, or why there are none.
+    """
+
+    file_digest: bytes
+    content: bytes
+    stretch: Stretch | Rejection
+
+
+class Input(NamedTuple):
+    """A candidate with what came of reading it."""
+
+    candidate: Candidate
+    decoded: Decoded
+
+
+class Rejected(NamedTuple):
+    """One input left out, and why."""
+
+    candidate: Candidate
+    why: Rejection
+
+
+class Member(NamedTuple):
+    """An example of a split: its key, its label, that label encoded, and where in the spill its features
+    are."""
+
+    candidate: Candidate
+    label: Mapping[str, records.Value]
+    stretch: Stretch
+
+
+class Shard(NamedTuple):
+    """One output file, and of each example the key, the encoded label and where in the spill its features
+    are."""
+
+    path: Path
+    examples: list[tuple[str, Mapping[str, records.Value], Stretch]]
+
+
+@dataclasses.dataclass
+class Selection:
+    """Which inputs become examples of which split, and which are left out.
+
+    Attributes:
+        labels: what was learned from the labels of the training split.
+        members: of each split, shuffled.
+        rejected: with the reason of each.
+        split_by: what is never divided between splits: the system's groups, or inputs of equal content.
+    """
+
+    labels: Labels
+    members: dict[str, list[Member]]
+    rejected: list[Rejected]
+    split_by: str
+
+    def schema(self, data: Data) -> dict[str, Any]:
+        """What schema.json says of the selection."""
+        kept = [member.candidate.label for members in self.members.values() for member in members]
+        left_out = [(candidate.label, why.reason) for candidate, why in self.rejected]
+        return {
+            **data.schema(self.labels, kept, left_out),
+            "counts": {split: len(members) for split, members in self.members.items()}
+            | {"rejected": len(self.rejected)},
+            "reject_reasons": dict(sorted(Counter(reason for _, reason in left_out).items())),
+            "split_by": self.split_by,
+        }
+
+
+class Reading(NamedTuple):
+    """What every worker process needs. `spill` is a folder with one file of features a process."""
+
+    source: Source
+    data: Data
+    candidates: Sequence[Candidate]
+    spill: Path
+
+
+def ingest(
+    system: str,
+    source: str | os.PathLike[str],
+    examples: str | os.PathLike[str],
+    settings: Mapping[str, int],
+    max_reject_share: float = 0.2,
+    processes: int | None = None,
+) -> dict[str, Any]:
+    """Turns a folder of raw data into Examples.
+
+    Args:
+        system: whose format the source is in; a folder of `images.trainer.systems`.
+        source: the raw data (see `images.trainer.sources`).
+        examples: the folder to write: `train`, `validation` and `test` with TFRecord shards, `schema.json`,
+            `rejects.csv`, and `samples.jsonl` with originals from the test split. It replaces earlier
+            Examples.
+        settings: the system's own, such as `width` and `height` in pixels.
+        max_reject_share: the largest share of inputs, from 0 to 1, that may be rejected. Rows that name no
+            image are left out and counted, but are no part of this share.
+        processes: how many work; None: one a core. The result is the same.
+
+    Returns:
+        The content of `schema.json`.
+
+    Raises:
+        UserError: there is no such system or source, nothing usable in it, or too much of it is unusable.
+    """
+    if not 0 <= max_reject_share <= 1:
+        raise UserError(f"--max_reject_share={max_reject_share}: must be from 0 to 1")
+    data = data_of(system, settings)
+    _check_replaceable(Path(examples))
+    opened = Source(source)
+    candidates = list(data.candidates(opened))
+    with (
+        tempfile.TemporaryDirectory(prefix="ingest-") as spill,
+        Workers(Reading(opened, data, candidates, Path(spill)), processes) as workers,
+    ):
+        inputs = list(map(Input, candidates, _shown(_decode_all(workers, len(candidates)), len(candidates))))
+        selection = _select(opened, data, inputs, max_reject_share)
+        schema = {"system": system, **selection.schema(data), "source_digest": _source_digest(inputs)}
+        with whole(examples) as aside:
+            aside.mkdir()
+            for _ in workers.map(_write_shard, _shards(aside, selection.members)):
+                pass
+            _write_rejects(aside / REJECTS, selection.rejected)
+            _write_samples(aside / SAMPLES, opened, data, selection.members[splits.TEST])
+            (aside / SCHEMA).write_text(json.dumps(schema, indent=2) + "\n")
+    return schema
+
+
+def data_of(system: str, settings: Mapping[str, int]) -> Data:
+    """A system's format; raises UserError when there is no such system or a setting is wrong."""
+    systems = sorted(path.parent.name for path in Path(__file__).parent.glob("systems/*/data.py"))
+    if system not in systems:
+        raise UserError(f"--system={system}: no such system; the systems are {', '.join(systems)}")
+    data: Data = importlib.import_module(f"images.trainer.systems.{system}.data").data(settings)
+    return data
+
+
+def _decode_all(workers: Workers, count: int) -> Iterator[Decoded]:
+    chunks = (range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
+    return itertools.chain.from_iterable(workers.map(_decode_chunk, chunks))
+
+
+def _decode_chunk(reading: Reading, chunk: range) -> list[Decoded]:
+    """Decodes some candidates in a worker process, onto the end of the process's own spill file."""
+    name = str(os.getpid())
+    results = []
+    with open(reading.spill / name, "ab", buffering=1 << 20) as spill:
+        offset = spill.tell()
+        for index in chunk:
+            decoded, features = _decode(reading, reading.candidates[index])
+            if features:
+                spill.write(features)
+                decoded = decoded._replace(stretch=Stretch(name, offset, len(features)))
+                offset += len(features)
+            results.append(decoded)
+    return results
+
+
+def _decode(reading: Reading, candidate: Candidate) -> tuple[Decoded, bytes]:
+    if candidate.fault is not None:
+        return Decoded(b"", b"", candidate.fault), b""
+    file_digest = b""
+    try:
+        original = reading.data.original(reading.source, candidate)
+        file_digest = _digest(original)
+        features = records.features(reading.data.features(candidate, original))
+    except FileNotFoundError:
+        return Decoded(file_digest, b"", Rejection("missing file")), b""
+    except OSError as error:
+        return Decoded(file_digest, b"", Rejection("file cannot be read", error.strerror or "")), b""
+    except Rejection as rejection:
+        return Decoded(file_digest, b"", rejection.bare()), b""
+    return Decoded(file_digest, _digest(features), Stretch("", 0, 0)), features
+
+
+def _select(source: Source, data: Data, inputs: Sequence[Input], max_reject_share: float) -> Selection:
+    readable = [each for each in inputs if isinstance(each.decoded.stretch, Stretch)]
+    rejected = [
+        Rejected(candidate, decoded.stretch) for candidate, decoded in inputs if isinstance(decoded.stretch, Rejection)
+    ]
+    _check_enough(source, len(readable), rejected, len(inputs), max_reject_share)
+    split_by, by_split = _split(readable, data.group_name)
+    labels = data.learn([each.candidate.label for each in by_split[splits.TRAIN]])
+    members = {split: list(_encoded(labels, by_split[split], rejected)) for split in splits.SPLITS}
+    _check_enough(source, min(map(len, members.values())), rejected, len(inputs), max_reject_share)
+    return Selection(labels, members, rejected, split_by)
+
+
+def _split(readable: Sequence[Input], group_name: str) -> tuple[str, dict[str, list[Input]]]:
+    """Gives each input a split, and shuffles each split by a hash of the inputs' keys."""
+    contents = [each.decoded.content.hex() for each in readable]
+    split_by = group_name
+    names = [each.candidate.group or content for each, content in zip(readable, contents, strict=True)]
+    groups = splits.joined(names, contents)
+    if len(set(groups)) < len(splits.SPLITS) or not any(each.candidate.group for each in readable):
+        split_by, groups = "content", contents
+    different = len(set(groups))
+    if different < len(splits.SPLITS):
+        raise UserError(f"{different} different usable inputs are too few for training, validation and test")
+    assigned = splits.assigned(groups)
+    by_split: dict[str, list[Input]] = {split: [] for split in splits.SPLITS}
+    for each, group in zip(readable, groups, strict=True):
+        by_split[assigned[group]].append(each)
+    for each_split in by_split.values():
+        each_split.sort(key=lambda each: (splits.stable_hash(each.candidate.key), each.candidate.key))
+    return split_by, by_split
+
+
+def _encoded(labels: Labels, inputs: Iterable[Input], rejected: list[Rejected]) -> Iterator[Member]:
+    """Yields each input as a member of its split; one whose label cannot be encoded goes to `rejected`."""
+    for candidate, decoded in inputs:
+        try:
+            label = labels.encode(candidate.label)
+        except Rejection as why:
+            rejected.append(Rejected(candidate, why.bare()))
+        else:
+            assert isinstance(decoded.stretch, Stretch)
+            yield Member(candidate, label, decoded.stretch)
+
+
+def _shards(folder: Path, members: Mapping[str, Sequence[Member]]) -> Iterator[Shard]:
+    for split, of_split in members.items():
+        (folder / split).mkdir()
+        count = math.ceil(len(of_split) / _EXAMPLES_A_SHARD)
+        for index in range(count):
+            part = of_split[index * len(of_split) // count : (index + 1) * len(of_split) // count]
+            path = folder / split / f"part-{index:05d}-of-{count:05d}.tfrecord"
+            yield Shard(path, [(candidate.key, label, stretch) for candidate, label, stretch in part])
+
+
+def _write_shard(reading: Reading, shard: Shard) -> None:
+    """Writes one shard in a worker process."""
+    with contextlib.ExitStack() as spills:
+        names = {at.file for _, _, at in shard.examples}
+        files = {name: spills.enter_context(open(reading.spill / name, "rb")).fileno() for name in names}
+        records.write(
+            shard.path,
+            (
+                records.example(os.pread(files[at.file], at.size, at.offset) + records.features({**label, "key": key}))
+                for key, label, at in shard.examples
+            ),
+        )
+
+
+def _write_rejects(path: Path, rejected: Sequence[Rejected]) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("location", "label", "reason"))
+        by_place = sorted(rejected, key=lambda each: (each.candidate.location, each.candidate.key))
+        for candidate, why in by_place:
+            table.writerow(map(_printable, (candidate.location, candidate.label, str(why))))
+
+
+def _write_samples(path: Path, source: Source, data: Data, members: Iterable[Member]) -> None:
+    candidates = (member.candidate for member in members)
+    originals = ((candidate, data.original(source, candidate)) for candidate in candidates)
+    small = (pair for pair in originals if len(pair[1]) <= _MOST_SAMPLE_BYTES)
+    with open(path, "w", encoding="utf-8") as file:
+        for candidate, original in itertools.islice(small, _SAMPLES):
+            image = base64.b64encode(original).decode()
+            sample = {"key": candidate.key, "label": candidate.label, "bytes_inputs": {"b64": image}}
+            file.write(json.dumps(sample) + "\n")
+
+
+def _check_replaceable(examples: Path) -> None:
+    """Refuses to write over a folder that holds anything else than Examples."""
+    if examples.is_file():
+        raise UserError(f"--examples={examples}: a file stands there; give a folder")
+    strange = sorted(set(os.listdir(examples)) - OUTPUTS) if examples.is_dir() else []
+    if strange:
+        raise UserError(f"--examples={examples}: {strange[0]} is no part of Examples; give another folder")
+
+
+def _check_enough(
+    source: Source, usable: int, rejected: Sequence[Rejected], inputs: int, max_reject_share: float
+) -> None:
+    dropped = sum(why.reason == NO_LOCATION for _, why in rejected)
+    faulty, listed = len(rejected) - dropped, inputs - dropped
+    if faulty > max_reject_share * listed:
+        problem = f"{faulty:,} of {listed:,} inputs rejected; max_reject_share allows {max_reject_share:.0%}"
+    elif not usable:
+        problem = f"too little usable data in {inputs:,} inputs for training, validation and test"
+    else:
+        return
+    count = Counter(why.reason for _, why in rejected)
+    first = {why.reason: _printable(f"{candidate.location}: {why}") for candidate, why in reversed(rejected)}
+    reasons = [f"\n  {number:,} {reason}; first {first[reason]}" for reason, number in count.most_common()]
+    raise UserError(f"{source.root}: {problem}{''.join(reasons)}")
+
+
+def _source_digest(inputs: Iterable[Input]) -> str:
+    lines = sorted(
+        b"\0".join(
+            (
+                candidate.key.encode(errors="surrogateescape"),
+                candidate.location.encode(errors="surrogateescape"),
+                candidate.label.encode(errors="surrogateescape"),
+                candidate.group.encode(errors="surrogateescape"),
+                decoded.file_digest,
+            )
+        )
+        for candidate, decoded in inputs
+    )
+    return hashlib.sha256(b"\n".join(lines)).hexdigest()
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()[:16]
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def _shown(results: Iterable[Decoded], total: int) -> Iterator[Decoded]:
+    """Passes results on, and prints from time to time how far it is."""
+    started = shown = time.monotonic()
+    for done, result in enumerate(results, start=1):
+        now = time.monotonic()
+        if now - shown >= _SECONDS_BETWEEN_LINES or done == total:
+            shown = now
+            rate = done / max(now - started, 1e-3)
+            print(f"read {done:,} of {total:,} inputs  {rate:,.0f} a second", flush=True)
+        yield result
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs the stage with flags; raises UserError for a mistake of the caller."""
+    parser = argparse.ArgumentParser(
+        prog="python -m images.trainer.ingest", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--system", required=True, help="whose format the source is in, such as crnn")
+    parser.add_argument("--source", required=True, help="folder of raw data, or folder with one source.tar")
+    parser.add_argument("--examples", required=True, help="folder to write")
+    parser.add_argument("--height", type=int, default=32, help="of the network's image, in pixels")
+    parser.add_argument("--width", type=int, default=128, help="of the network's image, in pixels")
+    parser.add_argument("--max_reject_share", type=float, default=0.2, help="0 to 1; fail above it")
+    parser.add_argument("--processes", type=int, help="how many work at once; a process a core if left out")
+    parser.add_argument("--executor_input", help="KFP's ExecutorInput as JSON; left out when called by hand")
+    flags = parser.parse_args(arguments)
+    output = ExecutorOutput(flags.executor_input)
+    schema = ingest(
+        flags.system,
+        flags.source,
+        flags.examples,
+        {"height": flags.height, "width": flags.width},
+        flags.max_reject_share,
+        flags.processes,
+    )
+    counts = schema["counts"]
+    print(", ".join(f"{count:,} {name}" for name, count in counts.items()), flush=True)
+    for reason, count in schema["reject_reasons"].items():
+        print(f"  {count:,} rejected: {reason}", flush=True)
+    output.log("examples", digest=digest(flags.examples), source_digest=schema["source_digest"], **counts)
+    output.write()
+
+
+if __name__ == "__main__":
+    run(main)

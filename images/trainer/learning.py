@@ -1,0 +1,177 @@
+"""One epoch after another: what a trial and a training have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from images.executor import UserError
+from images.trainer import examples, roles
+
+WARMUP_SHARE = 0.05
+WEIGHT_DECAY = 0.004
+VALIDATION_BATCH = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """One line of the learning curve.
+
+    Attributes:
+        epoch: from 1.
+        loss: mean training loss.
+        val_loss: mean validation loss.
+        error: validation error rate, the system's `metrics.MONITOR`.
+        learning_rate: at the epoch's end.
+        seconds: wall time.
+    """
+
+    epoch: int
+    loss: float
+    val_loss: float
+    error: float
+    learning_rate: float
+    seconds: float
+
+
+class Learner:
+    """A network, its optimizer and its data.
+
+    Args:
+        system: such as "crnn".
+        folder: the Examples.
+        hyperparameters: an instance of the system's `Hyperparameters`.
+        epochs: the length of the learning-rate schedule.
+        seed: of the weights, the order of the examples, dropout and augmentation. The same seed gives the
+            same results on the same machine.
+        limit: at most so many training examples; None: all.
+
+    Raises:
+        UserError: the Examples are not usable.
+    """
+
+    def __init__(
+        self,
+        system: str,
+        folder: str | Path,
+        hyperparameters: Any,
+        epochs: int,
+        seed: int,
+        limit: int | None = None,
+    ) -> None:
+        keras.utils.set_random_seed(seed)
+        tf.config.experimental.enable_op_determinism()
+        if tf.config.list_physical_devices("GPU"):
+            keras.config.set_dtype_policy("mixed_float16")
+        self.schema = examples.schema(folder, system)
+        self.monitor: str = roles.load(system, "metrics").MONITOR
+        self._model, self._metrics = roles.load(system, "model"), roles.load(system, "metrics")
+        self._folder, self._hyperparameters, self._seed, self._limit = folder, hyperparameters, seed, limit
+        self.network: keras.Model = self._model.build(hyperparameters, self.schema)
+        self._loss: keras.losses.Loss = self._model.loss()
+        steps = epochs * math.ceil(examples.count(self.schema, "train", limit) / hyperparameters.batch_size)
+        self.network.compile(
+            optimizer=keras.optimizers.AdamW(
+                _schedule(hyperparameters.learning_rate, steps),
+                weight_decay=WEIGHT_DECAY,
+                global_clipnorm=5.0,
+            ),
+            loss=self._loss,
+            jit_compile=False,
+        )
+        self.network.optimizer.build(self.network.trainable_variables)
+        self._judge = tf.function(self._judge_batch, reduce_retracing=True)
+
+    def weights(self) -> list[np.ndarray]:
+        """A copy of the network's weights."""
+        return [weight.copy() for weight in self.network.get_weights()]
+
+    def snapshot(self) -> list[np.ndarray]:
+        """A copy of all that changes while learning: weights, random state, the optimizer's variables."""
+        return [np.array(variable) for variable in self._state()]
+
+    def restore(self, snapshot: list[np.ndarray]) -> None:
+        """Goes back to a snapshot of a learner with the same arguments."""
+        for variable, value in zip(self._state(), snapshot, strict=True):
+            variable.assign(value)
+
+    def save(self, weights: list[np.ndarray], file: Path) -> None:
+        """Writes a `.keras` file with these weights, in float32 whatever the network was trained in."""
+        keras.config.set_dtype_policy("float32")
+        network = self._model.build(self._hyperparameters, self.schema)
+        network.set_weights(weights)
+        network.save(file)
+
+    def _state(self) -> list[keras.Variable]:
+        return [*self.network.variables, *self.network.optimizer.variables]
+
+    def learn(self, epoch: int) -> Epoch:
+        """Trains for one epoch, then validates.
+
+        Args:
+            epoch: from 1; it decides the order of the examples and their augmentation.
+
+        Raises:
+            UserError: the loss is no longer a number.
+        """
+        start = time.perf_counter()
+        history = self.network.fit(self._training_data(epoch), epochs=1, shuffle=False, verbose=0)
+        loss = float(history.history["loss"][-1])
+        val_loss, error = self.validate()
+        if not (math.isfinite(loss) and math.isfinite(val_loss)):
+            raise UserError(f"the loss is no longer a number in epoch {epoch}; use a lower learning_rate")
+        rate = float(self.network.optimizer.learning_rate)
+        return Epoch(epoch, loss, val_loss, error, rate, time.perf_counter() - start)
+
+    def validate(self) -> tuple[float, float]:
+        """The mean loss and the error rate over the validation split."""
+        total = 0.0
+        truths: list[bytes] = []
+        answers: dict[str, list[Any]] = {}
+        for batch in examples.batches(self._folder, self.schema, "validation", VALIDATION_BATCH):
+            loss, truth, answer = self._judge(batch)
+            total += float(loss) * len(truth)
+            truths += truth.numpy().tolist()
+            for name, values in answer.items():
+                answers.setdefault(name, []).extend(values.numpy())
+        return total / len(truths), self._metrics.measure(truths, answers)[self.monitor]
+
+    def _judge_batch(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+        outputs = self.network(self._model.inputs(batch), training=False)
+        loss = self._loss(self._model.targets(batch), outputs)
+        return loss, self._model.truths(batch, self.schema), self._model.answers(outputs, self.schema)
+
+    def _training_data(self, epoch: int) -> tf.data.Dataset:
+        seed = self._seed * 10_007 + epoch
+        batches = examples.batches(
+            self._folder,
+            self.schema,
+            "train",
+            self._hyperparameters.batch_size,
+            shuffle_seed=seed,
+            limit=self._limit,
+        )
+
+        def pair(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            inputs = self._model.augment(self._model.inputs(batch), tf.stack([tf.constant(seed, tf.int64), step]))
+            return inputs, self._model.targets(batch)
+
+        return batches.enumerate().map(pair, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _schedule(highest: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Rises to the highest rate at first, then falls along a cosine (Loshchilov and Hutter, 2017)."""
+    warmup = max(1, round(WARMUP_SHARE * steps))
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=highest / 25,
+        decay_steps=max(1, steps - warmup),
+        warmup_target=highest,
+        warmup_steps=warmup,
+    )

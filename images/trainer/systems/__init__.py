@@ -1,0 +1,1 @@
+"""What differs from one system to the next: a folder each, the same roles in all."""

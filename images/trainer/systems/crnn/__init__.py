@@ -1,0 +1,1 @@
+"""The word reader: pictures of handwritten words in, text out."""

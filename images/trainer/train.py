@@ -1,0 +1,190 @@
+"""The train stage: Examples and hyperparameters in, a Keras model with its learning curve out.
+
+Stops early when validation brings nothing more, keeps the best epoch's weights, and after a kill goes
+on from the last finished epoch as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from images import executor
+from images.executor import ExecutorOutput, UserError
+from images.trainer import hyperparameters as spaces
+
+if TYPE_CHECKING:
+    from images.trainer.learning import Epoch, Learner
+
+PATIENCE = 6  # epochs in which neither the validation error nor the validation loss has fallen
+
+
+def train(
+    system: str, examples: str, hyperparameters: str, epochs: int, seed: int, checkpoints: str, model: str
+) -> dict[str, float]:
+    """Trains a network.
+
+    Args:
+        system: such as "crnn".
+        examples: the folder that ingest wrote.
+        hyperparameters: a JSON file, as tune writes it.
+        epochs: at most so many; also the length of the learning-rate schedule.
+        seed: of everything random.
+        checkpoints: a folder that outlives this process. A checkpoint there is used if it belongs to the same
+            system, examples, hyperparameters, epochs and seed.
+        model: the folder to write: model.keras, history.csv, logs/, schema.json, hyperparameters.json.
+
+    Returns:
+        `epochs` run, the `best_epoch`, and its `val_loss` and error rate.
+
+    Raises:
+        UserError: an input is missing or malformed.
+    """
+    if epochs < 1:
+        raise UserError(f"--epochs={epochs}: give at least 1")
+    chosen = read_hyperparameters(system, hyperparameters)
+    settings = {
+        "system": system,
+        "examples": executor.digest(examples),
+        "hyperparameters": spaces.to_dict(chosen),
+        "epochs": epochs,
+        "seed": seed,
+    }
+    from images.trainer.checkpoints import (
+        Checkpoint,
+    )  # From here on the inputs are sound and TensorFlow is worth it.
+    from images.trainer.learning import Learner
+
+    learner = Learner(system, examples, chosen, epochs, seed)
+    history, best = _learn(learner, Checkpoint(checkpoints, settings), epochs)
+    with executor.whole(model) as aside:
+        aside.mkdir()
+        learner.save(best, aside / "model.keras")
+        _write_history(history, learner.monitor, aside / "history.csv")
+        _write_logs(history, learner.monitor, aside / "logs")
+        shutil.copyfile(Path(examples) / "schema.json", aside / "schema.json")
+        (aside / "hyperparameters.json").write_text(json.dumps(spaces.to_dict(chosen), indent=2) + "\n")
+    first = min(history, key=_rank)
+    return {
+        "epochs": len(history),
+        "best_epoch": first.epoch,
+        "val_loss": first.val_loss,
+        f"val_{learner.monitor}": first.error,
+    }
+
+
+def read_hyperparameters(system: str, file: str) -> Any:
+    """Reads a hyperparameters file.
+
+    Raises:
+        UserError: it is not there, not a JSON object, or not in the system's space.
+    """
+    space = spaces.of(system)
+    try:
+        values = json.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--hyperparameters={file}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UserError(f"--hyperparameters={file}: not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"--hyperparameters={file}: must be one JSON object of names and values")
+    return spaces.parse(space, values)
+
+
+def _learn(learner: Learner, checkpoint: Any, epochs: int) -> tuple[list[Epoch], list[Any]]:
+    """Runs the epochs that are still to do; returns all epochs and the best weights."""
+    from images.trainer.learning import Epoch
+
+    history: list[Epoch] = []
+    best: list[Any] = []
+    if found := checkpoint.load():
+        arrays, progress = found
+        learner.restore(arrays["state"])
+        best, history = arrays["best"], [Epoch(**epoch) for epoch in progress]
+        print(f"resuming after epoch {len(history)}/{epochs}")
+    while len(history) < epochs and not _stalled(history):
+        epoch = learner.learn(len(history) + 1)
+        if all(_rank(epoch) < _rank(earlier) for earlier in history):
+            best = learner.weights()
+        history.append(epoch)
+        checkpoint.save({"state": learner.snapshot(), "best": best}, [dataclasses.asdict(epoch) for epoch in history])
+        print(
+            f"epoch {epoch.epoch}/{epochs}  loss {epoch.loss:.3f}  val_loss {epoch.val_loss:.3f}  "
+            f"val_{learner.monitor} {epoch.error:.4f}  {epoch.seconds:.0f} s"
+        )
+    return history, best
+
+
+def _stalled(history: Sequence[Epoch]) -> bool:
+    """Whether the last epochs brought nothing. At first only the loss falls: CTC answers with blanks for a while."""
+    before, last = history[:-PATIENCE], history[-PATIENCE:]
+    if not before:
+        return False
+    lower_error = min(epoch.error for epoch in last) < min(epoch.error for epoch in before)
+    lower_loss = min(epoch.val_loss for epoch in last) < min(epoch.val_loss for epoch in before)
+    return not (lower_error or lower_loss)
+
+
+def _rank(epoch: Epoch) -> tuple[float, float]:
+    """Lower is better: the error, and between equal errors the loss."""
+    return epoch.error, epoch.val_loss
+
+
+def _write_history(history: Sequence[Epoch], monitor: str, file: Path) -> None:
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["epoch", "loss", "val_loss", f"val_{monitor}", "learning_rate", "seconds"])
+        writer.writerows(
+            [
+                epoch.epoch,
+                f"{epoch.loss:.6g}",
+                f"{epoch.val_loss:.6g}",
+                f"{epoch.error:.6g}",
+                f"{epoch.learning_rate:.6g}",
+                f"{epoch.seconds:.2f}",
+            ]
+            for epoch in history
+        )
+
+
+def _write_logs(history: Sequence[Epoch], monitor: str, folder: Path) -> None:
+    """Writes TensorBoard's scalars; `tf.summary.scalar` needs TensorBoard installed, writing does not."""
+    import tensorflow as tf
+
+    scalars = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"})
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default():
+        for epoch in history:
+            values = {"epoch_loss": epoch.loss, "epoch_val_loss": epoch.val_loss}
+            values |= {f"epoch_val_{monitor}": epoch.error, "epoch_learning_rate": epoch.learning_rate}
+            for tag, value in values.items():
+                tf.summary.write(tag, tf.constant(value, tf.float32), step=epoch.epoch, metadata=scalars)
+    writer.close()
+
+
+def main(argv: Sequence[str]) -> None:
+    """The command line; `--help` lists the flags."""
+    parser = argparse.ArgumentParser(prog="python -m images.trainer.train", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--system", required=True)
+    parser.add_argument("--examples", required=True, help="the folder that ingest wrote")
+    parser.add_argument("--hyperparameters", required=True, help="a JSON file of names and values")
+    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--checkpoints", required=True, help="a folder that outlives a kill")
+    parser.add_argument("--model", required=True, help="the folder to write")
+    parser.add_argument("--executor_input", help="KFP's ExecutorInput; leave it out by hand")
+    arguments = vars(parser.parse_args(argv))
+    output = ExecutorOutput(arguments.pop("executor_input"))
+    summary = train(**arguments)
+    output.log("model", digest=executor.digest(arguments["model"]), **summary)
+    output.write()
+
+
+if __name__ == "__main__":
+    executor.run(main)
