@@ -1,0 +1,44 @@
+"""Evaluate: scores of the trained network on the test split, and a report of its mistakes."""
+
+from kfp import dsl
+from kfp.dsl import HTML, Dataset, Input, Metrics, Model, Output
+
+
+def evaluate(system: str, image: str) -> dsl.base_component.BaseComponent:
+    """Makes the evaluation component of a system.
+
+    Args:
+        system: a folder of `images/trainer/systems`.
+        image: the full name of the image it runs in.
+    """
+
+    @dsl.container_component
+    def evaluate(
+        examples: Input[Dataset],
+        model: Input[Model],
+        metrics: Output[Metrics],
+        report: Output[HTML],
+    ) -> dsl.ContainerSpec:
+        """Measures the network on examples it has never seen.
+
+        Args:
+            examples: what ingest wrote; only `test/` is read.
+            model: what train wrote.
+            metrics: the scores, with their confidence intervals.
+            report: learning curve, tables of errors and the worst examples as pictures, as one page.
+        """
+        return dsl.ContainerSpec(
+            image=image,
+            command=["python", "-m", "images.trainer.evaluate"],
+            args=[
+                f"--system={system}",
+                f"--examples={examples.path}",
+                f"--model={model.path}",
+                f"--metrics={metrics.path}",
+                f"--report={report.path}",
+                "--executor_input",
+                dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER,
+            ],
+        )
+
+    return evaluate

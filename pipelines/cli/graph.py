@@ -1,0 +1,100 @@
+"""What a compiled pipeline says about its tasks, and what a run says about them."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import graphlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+WAITING = "PENDING"
+CACHED = "SKIPPED"
+"""Vertex's state of a task whose outputs came from the cache."""
+
+FINAL = {"PIPELINE_STATE_SUCCEEDED", "PIPELINE_STATE_FAILED", "PIPELINE_STATE_CANCELLED"}
+DONE = "PIPELINE_STATE_SUCCEEDED"
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A task of a run at one moment.
+
+    Attributes:
+        name: its display name in the pipeline, such as `train`.
+        state: Vertex's `PipelineTaskDetail.State`.
+        seconds: since it was started, or how long it took; 0 before that.
+        error: why it failed; empty if it did not.
+        outputs: output artifacts by name, as the service describes them.
+    """
+
+    name: str
+    state: str = WAITING
+    seconds: float = 0.0
+    error: str = ""
+    outputs: Mapping[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def cached(self) -> bool:
+        """Whether its outputs came from the cache."""
+        return self.state == CACHED
+
+
+def names(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Display names of tasks by their keys in the compiled JSON, each after those it depends on."""
+    tasks: Mapping[str, Mapping[str, Any]] = spec["root"]["dag"]["tasks"]
+    order = graphlib.TopologicalSorter({key: sorted(tasks[key].get("dependentTasks", [])) for key in sorted(tasks)})
+    return {key: tasks[key].get("taskInfo", {}).get("name", key) for key in order.static_order()}
+
+
+def keys(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Keys in the compiled JSON by the tasks' display names."""
+    return {label: key for key, label in names(spec).items()}
+
+
+def tasks(spec: Mapping[str, Any], job: Mapping[str, Any]) -> list[Task]:
+    """The tasks of a run in the order of the graph; those that the run has not come to yet are waiting.
+
+    Args:
+        spec: the compiled pipeline.
+        job: the PipelineJob resource.
+    """
+    labels = names(spec)
+    found = {label: Task(label) for label in labels.values()}
+    for detail in job.get("jobDetail", {}).get("taskDetails", []):
+        name = labels.get(detail.get("taskName", ""), detail.get("taskName", ""))
+        if name in found:
+            found[name] = _task(name, detail)
+    return list(found.values())
+
+
+def artifacts(tasks: list[Task], output: str, schema: str) -> Iterator[dict[str, Any]]:
+    """Output artifacts by the output's name (any if empty) and their schema's title."""
+    for task in tasks:
+        for name, found in task.outputs.items():
+            if output in ("", name):
+                yield from (artifact for artifact in found if artifact.get("schemaTitle") == schema)
+
+
+def _task(name: str, detail: Mapping[str, Any]) -> Task:
+    outputs = {key: entry.get("artifacts", []) for key, entry in detail.get("outputs", {}).items()}
+    return Task(
+        name=name,
+        state=detail.get("state", WAITING),
+        seconds=elapsed(detail),
+        error=" ".join(detail.get("error", {}).get("message", "").split()),
+        outputs=outputs,
+    )
+
+
+def elapsed(resource: Mapping[str, Any]) -> float:
+    """Seconds from a resource's start to its end, or to now while it has none; 0 before its start."""
+    if not resource.get("startTime"):
+        return 0.0
+    end = resource.get("endTime")
+    until = _time(end) if end else datetime.datetime.now(datetime.UTC)
+    return max(0.0, (until - _time(resource["startTime"])).total_seconds())
+
+
+def _time(text: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(text)

@@ -1,0 +1,5 @@
+"""Typed settings: `build.yaml` shapes the compiled pipelines; a file per environment says how to run them."""
+
+from pipelines.settings.schema import Build, Environment, build, environment, parameters
+
+__all__ = ["Build", "Environment", "build", "environment", "parameters"]

@@ -1,0 +1,228 @@
+"""The form of the settings files, and the check of a run's parameters against the pipeline's own."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import pydantic
+import yaml
+from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+
+from pipelines import UserError
+
+FOLDER = Path(__file__).parent
+
+Form = TypeVar("Form", bound=pydantic.BaseModel)
+
+
+class Build(pydantic.BaseModel):
+    """What the compiled pipelines contain, so that it is the same JSON in every environment.
+
+    Attributes:
+        registry: Artifact Registry repository of the images: part of each image's name, hence of the JSON.
+        replicas: machines that train together. CustomJob has other worker pools for one than for more.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    registry: Annotated[StrictStr, Field(pattern=r"^[a-z0-9.:-]+(/[a-z0-9._-]+)+$")]
+    replicas: Annotated[StrictInt, Field(ge=1)] = 1
+
+
+class Environment(pydantic.BaseModel):
+    """Where pipelines are run, and with which parameters.
+
+    Attributes:
+        project: Google Cloud project id.
+        location: region, such as `europe-west4`.
+        bucket: Cloud Storage bucket for data and for what the pipelines make; without `gs://`.
+        pipelines: parameters by pipeline.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    project: Annotated[StrictStr, Field(min_length=1)]
+    location: Annotated[StrictStr, Field(pattern=r"^[a-z]+-[a-z]+\d+$")]
+    bucket: Annotated[StrictStr, Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]$")]
+    pipelines: dict[str, dict[str, Any]]
+
+
+TYPES: Mapping[str, Any] = {
+    "STRING": StrictStr,
+    "NUMBER_INTEGER": StrictInt,
+    "NUMBER_DOUBLE": StrictFloat | StrictInt,
+    "BOOLEAN": StrictBool,
+    "LIST": list[Any],
+    "STRUCT": dict[str, Any],
+}
+"""Python types of KFP's ParameterType."""
+
+WORDS: Mapping[str, str] = {
+    "STRING": "text",
+    "NUMBER_INTEGER": "a whole number",
+    "NUMBER_DOUBLE": "a number",
+    "BOOLEAN": "true or false",
+    "LIST": "a JSON list",
+    "STRUCT": "a JSON object",
+}
+
+POSITIVE = Field(ge=1)
+BOUNDS: Mapping[str, Any] = {
+    "image_height": POSITIVE,
+    "image_width": POSITIVE,
+    "max_reject_share": Field(ge=0, le=1),
+    "max_trials": POSITIVE,
+    "parallel_trials": POSITIVE,
+    "trial_epochs": POSITIVE,
+    "trial_examples": POSITIVE,
+    "train_epochs": POSITIVE,
+    "seed": Field(ge=0),
+    "machine_type": Field(min_length=1),
+    "accelerator_count": Field(ge=0),
+    "timeout": Field(pattern=r"^[1-9]\d*s$"),
+    "strategy": Field(pattern="^(STANDARD|SPOT|FLEX_START)$"),
+    "serving_machine_type": Field(min_length=1),
+    "model_name": Field(min_length=1, max_length=128),
+    "endpoint_name": Field(min_length=1, max_length=118),
+}
+"""What holds for parameters of these names in every pipeline, beyond their type."""
+
+
+def build() -> Build:
+    """Reads `build.yaml`.
+
+    Raises:
+        UserError: it is not as it should be.
+    """
+    return _read(FOLDER / "build.yaml", Build)
+
+
+def environment(name: str, folder: Path = FOLDER) -> Environment:
+    """Reads the settings of an environment.
+
+    Args:
+        name: of a file in `pipelines/settings`, without `.yaml`.
+        folder: where that file is.
+
+    Raises:
+        UserError: it is missing, no YAML, or a key in it is missing, unknown or of the wrong type.
+    """
+    return _read(folder / f"{name}.yaml", Environment)
+
+
+def parameters(
+    interface: Mapping[str, Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    arguments: str = "",
+    given: Mapping[str, Any] | None = None,
+    origin: str = "settings",
+) -> dict[str, Any]:
+    """The parameters of a run, checked against what the pipeline takes.
+
+    Args:
+        interface: the pipeline's `inputDefinitions.parameters`, from its compiled JSON.
+        settings: from the environment's file.
+        arguments: overrides of a person, such as `max_trials=2 train_epochs=5`; quoted as in a shell.
+        given: values that the caller provides, such as the source; nobody else may.
+        origin: of the settings, for messages.
+
+    Raises:
+        UserError: names the first parameter that is unknown, missing, mistyped or out of bounds.
+    """
+    given = given or {}
+    overrides = _parse(arguments, interface, reserved=given)
+    for name in settings:
+        _known(name, interface, reserved=given, origin=origin)
+    values = {**settings, **overrides, **given}
+    required = {
+        name for name, entry in interface.items() if "defaultValue" not in entry and not entry.get("isOptional")
+    }
+    for name in interface:
+        if name in required and name not in values:
+            raise UserError(f"{origin}: {name} is missing; give {WORDS[interface[name]['parameterType']]}")
+    for name, value in values.items():
+        _check(name, value, interface[name]["parameterType"], origin="ARGS" if name in overrides else origin)
+    _check_accelerator(values, origin)
+    return {name: values[name] for name in interface if name in values}
+
+
+def _parse(arguments: str, interface: Mapping[str, Mapping[str, Any]], reserved: Iterable[str]) -> dict[str, Any]:
+    try:
+        words = shlex.split(arguments)
+    except ValueError as error:
+        raise UserError(f"ARGS: {error} in {arguments}") from None
+    values: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise UserError(f'ARGS: {word}: write name=value, such as ARGS="max_trials=2 train_epochs=5"')
+        _known(name, interface, reserved, origin="ARGS")
+        kind = interface[name]["parameterType"]
+        try:
+            values[name] = text if kind == "STRING" else json.loads(text)
+        except ValueError:
+            raise UserError(f"ARGS: {name}={text}: must be {WORDS[kind]}") from None
+    return values
+
+
+def _known(name: str, interface: Iterable[str], reserved: Iterable[str], origin: str) -> None:
+    if name in reserved:
+        raise UserError(f"{origin}: {name} is not a setting; it is made from DATA, a folder")
+    if name not in interface:
+        raise UserError(f"{origin}: {name}: no such parameter{nearest(name, set(interface) - set(reserved))}")
+
+
+def _check(name: str, value: Any, kind: str, origin: str) -> None:
+    bound = BOUNDS.get(name)
+    expected: Any = Annotated[TYPES[kind], bound] if bound is not None else TYPES[kind]
+    try:
+        pydantic.TypeAdapter(expected, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
+    except pydantic.ValidationError as error:
+        problem = error.errors()[0]
+        wrong_type = problem["type"].endswith("_type")
+        message = f"must be {WORDS[kind]}" if wrong_type else problem["msg"].replace("Input should", "should", 1)
+        raise UserError(f"{origin}: {name}={value}: {message}") from None
+
+
+def _check_accelerator(values: Mapping[str, Any], origin: str) -> None:
+    kind, count = values.get("accelerator_type", ""), values.get("accelerator_count", 0)
+    if bool(kind) != bool(count):
+        raise UserError(
+            f"{origin}: accelerator_type={kind or repr(kind)} does not go with accelerator_count={count}; "
+            "give a type and a count of at least 1, or '' and 0"
+        )
+
+
+def _read(path: Path, form: type[Form]) -> Form:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        names = sorted(file.stem for file in path.parent.glob("*.yaml"))
+        raise UserError(f"{path.name}: no such settings file; there are {', '.join(names)}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path.name}: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path.name}: must be a YAML mapping with {', '.join(form.model_fields)}")
+    try:
+        return form.model_validate(content)
+    except pydantic.ValidationError as error:
+        problem = error.errors()[0]
+        name = ".".join(map(str, problem["loc"]))
+        if problem["type"] == "extra_forbidden":
+            raise UserError(f"{path.name}: {name}: no such setting{nearest(name, form.model_fields)}") from None
+        if problem["type"] == "missing":
+            raise UserError(f"{path.name}: {name} is missing") from None
+        message = problem["msg"].replace("Input should", "should", 1)
+        raise UserError(f"{path.name}: {name}={problem['input']}: {message}") from None
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A hint to end a message with: the valid name that is most like a wrong one, or all of them."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"
