@@ -1,0 +1,5 @@
+"""`python -m localvertex`."""
+
+from localvertex.cli import main
+
+raise SystemExit(main())

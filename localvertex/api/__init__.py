@@ -1,0 +1,1 @@
+"""The front ends: gRPC, REST and Cloud Storage over the same services."""

@@ -1,0 +1,127 @@
+"""The journal: one row per task of a run, committed before anything acts on it; what a run resumes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from localvertex.engine.values import State
+from localvertex.store import Store, tables
+
+_tasks = sa.Table(
+    "engine_tasks",
+    tables,
+    sa.Column("job", sa.String, primary_key=True),
+    sa.Column("path", sa.String, primary_key=True),
+    sa.Column("parent", sa.String, nullable=False),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("task_id", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("started", sa.Float, nullable=False),
+    sa.Column("ended", sa.Float, nullable=False),
+    sa.Column("error", sa.String, nullable=False),
+    sa.Column("inputs", sa.String, nullable=False),
+    sa.Column("outputs", sa.String, nullable=False),
+    sa.Column("execution", sa.String, nullable=False),
+    sa.Column("fingerprint", sa.String, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the journal knows of one task.
+
+    Args:
+        job: resource name of the run.
+        path: the task's place in the run, such as `for-loop-1/0/train`.
+        parent: path of the task that it is part of; empty at the top.
+        name: what the API calls the task.
+        task_id: 64-bit id, part of its folder's name.
+        state: where the task stands.
+        attempt: 0, and one more with each retry.
+        created: when the run first met the task; this and the times below in seconds since 1970, 0 for not yet.
+        started: when the task began.
+        ended: when the task reached its final state.
+        error: why it failed, or how the last attempt did.
+        inputs: JSON of its input artifacts.
+        outputs: JSON of its outputs.
+        execution: resource name of its execution in the metadata store.
+        fingerprint: JSON of what its cache key is made of; empty when not asked for.
+    """
+
+    job: str
+    path: str
+    parent: str
+    name: str
+    task_id: int
+    state: State
+    attempt: int = 0
+    created: float = 0.0
+    started: float = 0.0
+    ended: float = 0.0
+    error: str = ""
+    inputs: str = ""
+    outputs: str = ""
+    execution: str = ""
+    fingerprint: str = ""
+
+
+class Journal:
+    """The rows of all runs.
+
+    Args:
+        store: where they are kept.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def put(self, record: Record) -> Record:
+        """Insert a task's row, or overwrite it."""
+        row = _row(record)
+        with self._store.write() as connection:
+            changed = connection.execute(
+                _tasks.update().where(_tasks.c.job == record.job, _tasks.c.path == record.path).values(**row)
+            )
+            if not changed.rowcount:
+                connection.execute(_tasks.insert().values(**row))
+        return record
+
+    def change(self, record: Record, **fields: Any) -> Record:
+        """Write some fields of a task's row; returns the record as it now is."""
+        with self._store.write() as connection:
+            connection.execute(
+                _tasks.update()
+                .where(_tasks.c.job == record.job, _tasks.c.path == record.path)
+                .values(**{name: _plain(value) for name, value in fields.items()})
+            )
+        return replace(record, **fields)
+
+    def of(self, job: str) -> dict[str, Record]:
+        """A run's rows by path, in the order in which the run met the tasks."""
+        query = sa.select(_tasks).where(_tasks.c.job == job).order_by(_tasks.c.created, _tasks.c.path)
+        with self._store.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return {row["path"]: _record(row) for row in rows}
+
+    def delete(self, job: str) -> None:
+        """Forget a run."""
+        with self._store.write() as connection:
+            connection.execute(_tasks.delete().where(_tasks.c.job == job))
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, State) else value
+
+
+def _row(record: Record) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in vars(record).items()}
+
+
+def _record(row: Mapping[Any, Any]) -> Record:
+    return Record(**{**row, "state": State(row["state"])})

@@ -1,0 +1,137 @@
+"""What tasks and jobs print, read from their log files while they are written."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from localvertex.home import Home
+
+_POLL_SECONDS = 0.3
+_LOOK_AROUND_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: the task it belongs to, what printed it (the task or a job it launched), and the text."""
+
+    task: str
+    source: str
+    text: str
+
+
+class RunInspector(Protocol):
+    """Knows of runs what log files do not say."""
+
+    def artifacts_folder(self, run: str) -> Path | None:
+        """Where the tasks of a run write their outputs, one folder each, or None."""
+
+    def has_ended(self, run: str) -> bool:
+        """Whether nothing more will be printed."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    task: str
+    name: str
+    path: Path
+
+
+class LogReader:
+    """The log files of a run or of a job, as they appear and grow.
+
+    Args:
+        home: its `logs` folder holds `<run or job id>/<task>.log`.
+        resource: the id of a run or of a job.
+        inspector: asked where jobs were launched and when the run has ended; None when no server is running.
+    """
+
+    def __init__(self, home: Home, resource: str, inspector: RunInspector | None = None) -> None:
+        self._logs = home.logs
+        self._resource = resource
+        self._inspector = inspector
+        self._artifacts = inspector.artifacts_folder(resource) if inspector else None
+
+    def tasks(self) -> list[str]:
+        """Names of the tasks that have printed anything."""
+        return sorted({source.task for source in self._sources()})
+
+    def read(self, task: str | None = None, tail: int | None = None) -> Iterator[Line]:
+        """What has been printed, task by task.
+
+        Args:
+            task: only this one.
+            tail: only the last so many lines of each file.
+        """
+        for source in self._sources(task):
+            lines, _ = _lines(source.path, 0, ended=True)
+            for text in _last(lines, tail):
+                yield Line(source.task, source.name, text)
+
+    def follow(self, task: str | None = None, tail: int | None = None) -> Iterator[Line]:
+        """What has been printed, then what is printed, until the run has ended."""
+        offsets: dict[Path, int] = {}
+        sources: list[_Source] = []
+        ended, looked = False, 0.0
+        while not ended:
+            if time.monotonic() - looked > _LOOK_AROUND_SECONDS:
+                ended = self._inspector is None or self._inspector.has_ended(self._resource)
+                sources, looked = self._sources(task), time.monotonic()
+            for source in sources:
+                first = source.path not in offsets and tail is not None
+                lines, end = _lines(source.path, offsets.get(source.path, 0), ended=ended)
+                offsets[source.path] = end
+                for text in _last(lines, tail) if first else lines:
+                    yield Line(source.task, source.name, text)
+            if not ended:
+                time.sleep(_POLL_SECONDS)
+
+    def _sources(self, task: str | None = None) -> list[_Source]:
+        own = [_Source(path.stem, path.stem, path) for path in sorted((self._logs / self._resource).glob("*.log"))]
+        launched = [source for folder in self._launches() for source in self._job_logs(folder)]
+        found = sorted(own + launched, key=lambda source: (source.task, source.name))
+        return [source for source in found if task in (None, source.task)]
+
+    def _launches(self) -> list[Path]:
+        return sorted(self._artifacts.glob("*/gcp_resources")) if self._artifacts else []
+
+    def _job_logs(self, launch: Path) -> list[_Source]:
+        """Logs of the jobs that a task launched, as its `gcp_resources` output names them.
+
+        The file is a google_cloud_pipeline_components.proto.GcpResources in JSON.
+        """
+        try:
+            launched = json.loads(launch.read_text()).get("resources", [])
+        except (OSError, ValueError):
+            return []
+        task = launch.parent.name.rpartition("_")[0]
+        jobs = [resource.get("resourceUri", "").rpartition("/")[2] for resource in launched]
+        return [
+            _Source(task, f"{task}/{path.stem}", path)
+            for job in jobs
+            if job
+            for path in sorted((self._logs / job).rglob("*.log"))
+        ]
+
+
+def _lines(path: Path, start: int, *, ended: bool) -> tuple[list[str], int]:
+    """Lines from byte `start` on, and where to go on; an unfinished line counts when nothing will follow."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            content = file.read()
+    except FileNotFoundError:
+        return [], start
+    whole = len(content) if ended else content.rfind(b"\n") + 1
+    text = content[:whole].decode(errors="replace")
+    # A progress bar rewrites its line: a terminal shows what stands after the last carriage return.
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
+    return lines[:-1] if not lines[-1] else lines, start + whole
+
+
+def _last(lines: list[str], count: int | None) -> list[str]:
+    return lines if count is None else lines[max(0, len(lines) - count) :]

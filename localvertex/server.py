@@ -1,0 +1,181 @@
+"""The server: the store, the runner, the services and the front ends, wired together and run."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import uvicorn
+from anyio import to_thread
+
+from localvertex import daemon
+from localvertex.access import Access
+from localvertex.api.grpc_frontend import serve_grpc
+from localvertex.api.http_frontend import HttpFrontend
+from localvertex.api.methods import MethodTable
+from localvertex.api.rest_frontend import RestFrontend
+from localvertex.api.storage_frontend import StorageFrontend
+from localvertex.buckets import Buckets
+from localvertex.engine import Engine
+from localvertex.home import Home
+from localvertex.lineage import Lineage
+from localvertex.proxy import Proxy
+from localvertex.redirect import redirect_environment
+from localvertex.services.endpoints import EndpointService
+from localvertex.services.jobs import CustomJobs, JobService
+from localvertex.services.metadata import MetadataService
+from localvertex.services.models import ModelService
+from localvertex.services.operations import Operations
+from localvertex.services.pipelines import PipelineService
+from localvertex.services.prediction import PredictionService
+from localvertex.services.projects import Projects
+from localvertex.services.tuning import TuningJobs
+from localvertex.store import Store
+from localvertex.workloads import WorkloadError
+from localvertex.workloads.process import ProcessRunner
+from localvertex.workloads.table import ImageTable
+
+_HTTP_THREADS = 64
+_GRACE_SECONDS = 3
+_KEEP_ALIVE_SECONDS = 60
+
+log = logging.getLogger(__name__)
+
+
+class Services:
+    """Everything behind the front ends, wired together.
+
+    Args:
+        home: the state folder.
+        port: of the proxy, for the processes that the services start.
+    """
+
+    def __init__(self, home: Home, port: int) -> None:
+        self.store = Store.at(home.database)
+        self.buckets = Buckets(home, self.store)
+        self.projects = Projects(self.store, home)
+        self._runner = ProcessRunner(home, ImageTable.load(home), redirect_environment(home, port))
+        self._operations = operations = Operations(self.store)
+        custom = CustomJobs(self.store, home, self._runner)
+        jobs = JobService(self.store, operations, custom, TuningJobs(self.store, home, custom))
+        models = ModelService(self.store, operations)
+        endpoints = EndpointService(self.store, home, operations, self._runner, models)
+        engine = Engine(self.store, home, self.buckets, self._runner, Lineage(self.store, home))
+        self.api = [
+            self.projects,
+            operations,
+            MetadataService(self.store, home, operations),
+            jobs,
+            models,
+            endpoints,
+            PredictionService(endpoints),
+            PipelineService(self.store, home, operations, engine),
+        ]
+        # Runs come last: what their tasks ask for must be there again.
+        self._workers: list[_Worker] = [endpoints, jobs, engine]
+
+    def resume(self) -> None:
+        """Take up what an earlier server left: end its processes, then go on with its work."""
+        if swept := self._runner.sweep():
+            log.info("ended %d processes that an earlier server had left", swept)
+        self._operations.resume()
+        for worker in self._workers:
+            worker.resume()
+
+    def close(self) -> None:
+        """Stop working; what is under way is taken up at the next start."""
+        for worker in reversed(self._workers):
+            worker.close()
+        self.store.close()
+
+
+class _Worker(Protocol):
+    """What works on its own, between calls."""
+
+    def resume(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def serve(home: Home, port: int) -> None:
+    """Serve a state folder until SIGTERM or SIGINT.
+
+    Args:
+        port: of 127.0.0.1 for clients, 0 for any free one.
+
+    Raises:
+        localvertex.daemon.DaemonError: the folder has a server already, or the port is taken.
+    """
+    home.create()
+    daemon.take(home)
+    _check_images(home)
+    asyncio.run(_serve(home, daemon.listen(home, port)))
+
+
+def _check_images(home: Home) -> None:
+    try:
+        ImageTable.load(home)
+    except WorkloadError as error:
+        raise daemon.DaemonError(str(error)) from error
+
+
+async def _serve(home: Home, listening: socket.socket) -> None:
+    port = listening.getsockname()[1]
+    access = Access(home)
+    services = Services(home, port)
+    table = MethodTable(services.api, services.projects.number_of)
+    storage = StorageFrontend(services.buckets, services.projects)
+    # Connections made from here on wait in the queue until what was left unfinished is in order.
+    services.resume()
+    grpc_server, grpc_port = serve_grpc(table, access.verify)
+    http = _http_server(HttpFrontend(access, RestFrontend(table), storage))
+    with socket.socket(proto=socket.IPPROTO_TCP) as inner:
+        inner.bind(("127.0.0.1", 0))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, http.end)
+        serving = asyncio.create_task(http.serve([inner]))
+        proxy = Proxy(access.server_tls(), grpc_port, inner.getsockname()[1])
+        front = await proxy.start(listening)
+        gc.freeze()
+        gc.enable()
+        daemon.announce(home, port)
+        log.info("ready on 127.0.0.1:%d", port)
+        await serving
+        front.close()
+        await proxy.close()
+    grpc_server.stop(_GRACE_SECONDS).wait()
+    services.close()
+    log.info("ended")
+
+
+class _HttpServer(uvicorn.Server):
+    """Leaves signals to its owner; by its own handling the process would end before it has cleaned up."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def end(self) -> None:
+        self.should_exit = True
+
+
+def _http_server(application: HttpFrontend) -> _HttpServer:
+    to_thread.current_default_thread_limiter().total_tokens = _HTTP_THREADS
+    config = uvicorn.Config(
+        application,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    return _HttpServer(config)

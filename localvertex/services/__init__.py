@@ -1,0 +1,1 @@
+"""The API's services: one class each, one method a call."""
