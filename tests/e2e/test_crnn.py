@@ -1,0 +1,101 @@
+"""Protects the main promise: one command from a folder of words to an endpoint that reads, and caching after it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.e2e.conftest import Checkout, cached, executed
+
+STAGES = {"ingest", "tune", "train", "evaluate", "export", "deploy"}
+# Enough words and epochs to learn to read a little; the score of the full run is in the README.
+SMALL = "ARGS=max_trials=2 trial_epochs=2 train_epochs=8"
+
+
+@pytest.fixture(scope="module")
+def cold(checkout: Checkout) -> dict[str, Any]:
+    checkout.make("sample", "PIPELINE=crnn", "COUNT=4000")
+    return checkout.run("crnn", SMALL)
+
+
+@pytest.fixture(scope="module")
+def unchanged(checkout: Checkout, cold: dict[str, Any]) -> dict[str, Any]:
+    return checkout.run("crnn", SMALL)
+
+
+@pytest.fixture(scope="module")
+def stage_edited(checkout: Checkout, unchanged: dict[str, Any]) -> dict[str, Any]:
+    stage = checkout.folder / "images" / "trainer" / "evaluate.py"
+    stage.write_text(stage.read_text() + "\n# edited\n")
+    return checkout.run("crnn", SMALL)
+
+
+def test_cold_run_executes_every_stage_and_reads_words(cold: dict[str, Any]) -> None:
+    assert cold["state"] == "PIPELINE_STATE_SUCCEEDED"
+    assert executed(cold) >= STAGES
+    assert cached(cold) == set()
+    assert 0 <= cold["metrics"]["cer"] < 0.6
+    assert set(cold["metrics"]) >= {"cer", "wer", "exact_match"}
+    assert len(cold["predictions"]) == 5
+    for prediction in cold["predictions"]:
+        assert prediction["truth"]
+        assert 0 <= prediction["confidence"] <= 1
+
+
+def test_unchanged_run_is_all_cached_and_starts_no_task(cold: dict[str, Any], unchanged: dict[str, Any]) -> None:
+    assert executed(unchanged) == set()
+    assert cached(unchanged) >= STAGES
+    assert unchanged["run"] != cold["run"]
+    assert {key: unchanged[key] for key in ("metrics", "model", "endpoint")} == {
+        key: cold[key] for key in ("metrics", "model", "endpoint")
+    }
+
+
+def test_unchanged_run_leaves_no_log_of_a_task(checkout: Checkout, unchanged: dict[str, Any]) -> None:
+    run = unchanged["run"].rsplit("/", 1)[-1]
+    assert not list((checkout.folder / ".localvertex" / "logs").glob(f"{run}/**/*.log"))
+
+
+def test_edited_stage_runs_again_and_nothing_before_it(stage_edited: dict[str, Any]) -> None:
+    assert "evaluate" in executed(stage_edited)
+    assert cached(stage_edited) >= {"ingest", "tune", "train"}
+
+
+def test_lineage_reaches_from_endpoint_to_source(checkout: Checkout, stage_edited: dict[str, Any]) -> None:
+    printed = checkout.make("lineage", "PIPELINE=crnn").stdout
+    order = [printed.index(word) for word in ("endpoint", "saved_model", "examples", "source.tar")]
+    assert order == sorted(order), printed
+
+
+def test_predict_answers_for_a_file(checkout: Checkout, stage_edited: dict[str, Any]) -> None:
+    word = next((checkout.folder / "data" / "crnn" / "words").rglob("*.png"))
+    assert "confidence" in checkout.make("predict", "PIPELINE=crnn", f"INPUT={word}").stdout.lower()
+
+
+def test_compiled_pipeline_is_the_same_twice_and_holds_no_path(checkout: Checkout, cold: dict[str, Any]) -> None:
+    compiled = checkout.folder / "build" / "crnn.json"
+    checkout.make("compile", "PIPELINE=crnn")
+    first = compiled.read_bytes()
+    compiled.unlink()
+    checkout.make("compile", "PIPELINE=crnn")
+    assert compiled.read_bytes() == first
+    assert str(checkout.folder) not in first.decode()
+    assert json.loads(first)["schemaVersion"].startswith("2.1")
+
+
+def test_one_changed_image_runs_everything_from_ingest(checkout: Checkout, stage_edited: dict[str, Any]) -> None:
+    """Kept last: it changes the data."""
+    first, second = sorted((checkout.folder / "data" / "crnn" / "words").rglob("*.png"))[:2]
+    second.write_bytes(first.read_bytes())
+    changed = checkout.run("crnn", SMALL)
+    assert executed(changed) >= STAGES - {"deploy"}
+
+
+def test_stop_leaves_no_process(checkout: Checkout, stage_edited: dict[str, Any]) -> None:
+    checkout.make("stop")
+    mark = str(checkout.folder / ".localvertex")
+    left = [process for process in psutil.process_iter(["cmdline"]) if mark in " ".join(process.info["cmdline"] or [])]
+    assert left == []

@@ -1,0 +1,87 @@
+"""Protects a trial: a line an epoch in the tuning job's file, a quiet end on SIGTERM, no misspelt flag."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+HYPERPARAMETERS = {
+    "architecture": "bilstm",
+    "learning_rate": "0.004",
+    "batch_size": "16.0",
+    "dropout": "0.1",
+    "width": "64",
+    "activation": "silu",
+    "lstm_units": "48",
+}
+
+
+def flags(examples, epochs, **changes):
+    values = {**HYPERPARAMETERS, **changes}
+    return [
+        "--system=crnn",
+        f"--examples={examples}",
+        f"--epochs={epochs}",
+        "--seed=1",
+        "--limit=200",
+        *(f"--{name}={value}" for name, value in values.items() if value is not None),
+    ]
+
+
+def reports(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_each_epoch_is_reported(tmp_path, word_examples, stage):
+    file = tmp_path / "hypertune" / "output.metric"
+    environment = {"CLOUD_ML_HP_METRIC_FILE": str(file), "CLOUD_ML_TRIAL_ID": "7"}
+    made = stage("trainer.trial", *flags(word_examples, 2), **environment)
+    assert made.returncode == 0, made.stderr
+    first, second = reports(file)
+    assert set(first) == {"timestamp", "trial", "val_loss", "cer", "global_step", "checkpoint_path"}
+    assert (first["trial"], first["global_step"], second["global_step"]) == ("7", "1", "2")
+    assert 0 < float(second["val_loss"]) < float(first["val_loss"])
+    assert float(second["cer"]) > 0
+    assert made.stdout.startswith("epoch 1/2  val_loss ")
+
+
+def test_stopping_early_is_quiet_and_keeps_what_was_reported(tmp_path, word_examples):
+    file = tmp_path / "output.metric"
+    with subprocess.Popen(
+        [sys.executable, "-m", "images.trainer.trial", *flags(word_examples, 500)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "CLOUD_ML_HP_METRIC_FILE": str(file)},
+    ) as process:
+        assert process.stdout.readline().startswith("epoch 1/500")
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate()
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+    assert reports(file)[0]["global_step"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learnign_rate": "0.1"}, "learnign_rate: no such name; did you mean learning_rate?"),
+        ({"dropout": "2"}, "hyperparameter dropout=2: must be a number from 0 to 0.4"),
+        ({"width": None}, "hyperparameter width: missing"),
+        ({"kernel_size": "3"}, "kernel_size: only exists when architecture is tcn"),
+    ],
+)
+def test_a_mistaken_argument_costs_no_training(tmp_path, stage, changes, message):
+    made = stage("trainer.trial", *flags(tmp_path, 1, **changes))
+    assert made.returncode == 2
+    assert message in made.stderr
+    assert len(made.stderr.splitlines()) == 1
+
+
+def test_a_stray_argument_is_named(tmp_path, stage):
+    made = stage("trainer.trial", *flags(tmp_path, 1), "--dropout", "0.2")
+    assert (made.returncode, len(made.stderr.splitlines())) == (2, 1)
+    assert "--dropout: not understood; give each hyperparameter as --name=value" in made.stderr
