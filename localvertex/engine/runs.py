@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import sqlalchemy as sa
 from google.cloud.aiplatform_v1.types import (
     Execution,
     PipelineFailurePolicy,
@@ -124,8 +125,11 @@ class Engine:
         project = names.project_of(name)
         if project == self.home.project_id:
             name = name.replace(project, self.home.project_number, 1)
+        # A model is there as long as one of its versions is; `<model>@<number>` is that version alone.
+        row = name.replace("@", "/versions/")
+        query = resources.select().with_only_columns(resources.c.name)
+        query = query.where(sa.or_(resources.c.name == row, resources.c.parent == row))
         with self.store.read() as connection:
-            query = resources.select().with_only_columns(resources.c.name).where(resources.c.name == name)
             return connection.execute(query).first() is not None
 
 

@@ -6,6 +6,7 @@ import copy
 import datetime
 import hashlib
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -156,7 +157,7 @@ def _watch(spec: dict[str, Any], target: Target, vertex: Vertex, name: str, cons
     except KeyboardInterrupt:
         flags = f"--pipeline {spec['pipelineInfo']['name']} --target {target.name} --run {run_id}"
         print("\nThe run goes on. The same command watches it again.")
-        print(f"To cancel it: python -m pipelines cancel {flags}", flush=True)
+        print(f"To cancel it: {os.path.relpath(sys.executable)} -m pipelines cancel {flags}", flush=True)
         raise
 
 

@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -14,8 +16,8 @@ from typing import Any
 
 from pipelines import UserError
 
-POLLING = "is in a non-final state"
-"""What Google's launchers print each time they look at a job: no news."""
+NO_NEWS = re.compile(r"is in a non-final state|^[IWE]\d{4} |^\s*$")
+"""Log lines not worth showing: a launcher that looks at its job once more, TensorFlow's remarks on the processor."""
 
 LOCALVERTEX = (sys.executable, "-m", "localvertex")
 
@@ -107,7 +109,7 @@ def following(target: Target, run: str, hear: Callable[[str, str], None]) -> Ite
 def _hear(process: subprocess.Popen[str], hear: Callable[[str, str], None]) -> None:
     for line in process.stdout or ():
         said = json.loads(line)
-        if said["text"].strip() and POLLING not in said["text"]:
+        if not NO_NEWS.search(said["text"]):
             hear(said["task"], said["text"].strip())
 
 
@@ -132,7 +134,7 @@ def log_hint(target: Target, run: str, task: str, console: str) -> str:
     """How a person sees a task's whole log."""
     if not target.logs:
         return console
-    return " ".join(["python", *target.logs[1:], run, task])
+    return shlex.join([os.path.relpath(target.logs[0]), *target.logs[1:], run, task])
 
 
 def _output(command: tuple[str, ...]) -> str:

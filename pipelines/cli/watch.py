@@ -105,7 +105,7 @@ class Lines:
         """Prints what has changed."""
         for task in tasks:
             if task.state not in (self._states.get(task.name), graph.WAITING):
-                self._print(f"{task.name:<10} {word(task):<9} {clock(task):>6}  {task.error}")
+                self._print(f"{task.name:<10} {word(task):<9} {clock(task):>6}")
             self._states[task.name] = task.state
             if task.state == "RUNNING":
                 self._log(task, logs.get(task.name, ""))

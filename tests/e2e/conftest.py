@@ -30,6 +30,24 @@ class Checkout:
             pytest.fail(f"make {' '.join(arguments)} exited {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
 
+    def script(self, text: str, *arguments: str) -> dict[str, Any]:
+        """Runs a script against this checkout's localvertex and returns the JSON it prints last."""
+        python = str(self.folder / ".venv" / "bin" / "python")
+        env = subprocess.run(
+            [python, "-m", "localvertex", "env", "--json"], cwd=self.folder, capture_output=True, env=environment()
+        )
+        done = subprocess.run(
+            [python, "-c", text, *arguments],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            env=environment() | json.loads(env.stdout),
+        )
+        if done.returncode:
+            pytest.fail(f"the script exited {done.returncode}\n{done.stdout}\n{done.stderr}")
+        loaded: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return loaded
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Starts `make` and returns at once."""
         return subprocess.Popen(

@@ -73,10 +73,16 @@ def test_port_in_use(checkout: Checkout) -> None:
     assert str(port) in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("words", [[], ["a01-000u-00-00 ok 154 408 768 27 51 AT A"]], ids=["empty list", "no image"])
-def test_folder_without_a_usable_word(checkout: Checkout, tmp_path: Path, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [([], "too little usable data"), (["a01-000u-00-00 ok 154 408 768 27 51 AT A"], "missing file")],
+    ids=["empty list", "no image"],
+)
+def test_folder_without_a_usable_word(checkout: Checkout, tmp_path: Path, words: list[str], reason: str) -> None:
     (tmp_path / "words.txt").write_text("\n".join(["# nothing here", *words, ""]))
     done = checkout.make("run", "PIPELINE=crnn", f"DATA={tmp_path}", expect=2)
     printed = done.stdout + done.stderr
     assert "Traceback" not in printed
-    assert "no usable word" in printed.lower()
+    assert printed.count("error: ") == 1
+    assert "task ingest failed" in printed
+    assert reason in printed

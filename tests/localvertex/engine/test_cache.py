@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.cloud.aiplatform_v1.types import Model as ModelResource
 from kfp import dsl
 from kfp.dsl import Dataset, Metrics, Output
 
@@ -159,8 +160,10 @@ def test_a_resource_that_was_deleted_is_made_again(bench: Bench) -> None:
         register(name=name)
 
     there = bench.run(chain).job.name
-    gone = there + "x"
-    for name, executed in ((there, []), (gone, ["register"])):
+    bench.store.create(ModelResource(name=f"{bench.parent}/models/7/versions/2"))
+    model = f"{bench.parent}/models/7"
+    found = [(there, []), (model, []), (f"{model}@2", [])]
+    for name, executed in [*found, (there + "x", ["register"]), (f"{model}@3", ["register"])]:
         bench.run(pipeline, parameters={"name": name})
         assert bench.run(pipeline, parameters={"name": name}).executed() == executed
 
