@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import hashlib
+import itertools
 import json
 import os
 import secrets
@@ -170,7 +171,7 @@ def _tell_failure(
 ) -> int:
     """Names the failed tasks, and gives the exit code.
 
-    A stage that finds its input at fault ends with one line `error: …`, which is then all there is to say.
+    A stage that finds its input at fault ends with `error: …`, which is then all there is to say.
     """
     run_id, keys = _id(job["name"]), graph.keys(spec)
     console = (
@@ -182,8 +183,8 @@ def _tell_failure(
     for task in failed:
         lines = targets.log_lines(target, run_id, keys[task.name], LAST_LINES)
         reason = task.error or "see its log"
-        if lines and lines[-1].startswith(MISTAKE):
-            mistaken, reason, lines = True, lines[-1].removeprefix(MISTAKE), []
+        if told := _mistake(lines):
+            mistaken, reason, lines = True, told, []
         for line in lines:
             print(f"  {task.name}: {line}", file=sys.stderr)
         print(f"error: task {task.name} failed: {reason}", file=sys.stderr)
@@ -193,6 +194,13 @@ def _tell_failure(
         reason = " ".join(job.get("error", {}).get("message", "").split())
         print(f"error: run {run_id} is {state}{': ' + reason if reason else ''}", file=sys.stderr)
     return 2 if mistaken else 1
+
+
+def _mistake(lines: list[str]) -> str:
+    """The message with which a log ends, its first line marked and the others indented; empty if it does not."""
+    ending = list(itertools.takewhile(lambda line: line.startswith(" "), reversed(lines)))
+    first = lines[-1 - len(ending)] if len(ending) < len(lines) else ""
+    return "\n".join([first.removeprefix(MISTAKE), *reversed(ending)]) if first.startswith(MISTAKE) else ""
 
 
 def _id(name: str) -> str:

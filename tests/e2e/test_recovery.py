@@ -97,10 +97,10 @@ def recovered(sampled: Checkout) -> dict[str, Any]:
 
 
 def server_pid(checkout: Checkout) -> int:
-    for process in psutil.process_iter(["cmdline", "cwd", "environ"]):
-        if "localvertex.server" in (process.info["cmdline"] or []) and process.info["cwd"] == str(checkout.folder):
+    for process in psutil.process_iter(["cmdline"]):
+        if f"--home={checkout.folder}/.localvertex" in (process.info["cmdline"] or []):
             return int(process.pid)
-    pytest.fail("no localvertex server runs in the checkout")
+    pytest.fail("no localvertex serves this checkout")
 
 
 def test_killed_service_keeps_finished_tasks(sampled: Checkout, recovered: dict[str, Any]) -> None:
