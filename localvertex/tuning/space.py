@@ -26,9 +26,7 @@ def kind(spec: Spec) -> str:
 
 def children(spec: Spec, value: Value) -> list[Spec]:
     """The parameters that are there only because `spec` took this value."""
-    return [
-        child.parameter_spec for child in spec.conditional_parameter_specs if value in _parent_values(child)
-    ]
+    return [child.parameter_spec for child in spec.conditional_parameter_specs if value in _parent_values(child)]
 
 
 def points(spec: Spec) -> Sequence[Value]:
@@ -66,9 +64,7 @@ def check(study: StudySpec) -> None:
         raise exceptions.InvalidArgument("study_spec.parameters must not be empty.")
     for unsupported in ("convex_automated_stopping_spec", "study_stopping_config"):
         if unsupported in study:
-            raise exceptions.MethodNotImplemented(
-                f"study_spec.{unsupported} is not supported by localvertex."
-            )
+            raise exceptions.MethodNotImplemented(f"study_spec.{unsupported} is not supported by localvertex.")
     seen: set[str] = set()
     for spec in _everything(study.parameters):
         if not spec.parameter_id or spec.parameter_id in seen:
@@ -119,9 +115,7 @@ def _bounds_problem(
 
 def _condition_problem(spec: Spec) -> str | None:
     for child in spec.conditional_parameter_specs:
-        if Spec.ConditionalParameterSpec.pb(child).WhichOneof("parent_value_condition") != _CONDITIONS.get(
-            kind(spec)
-        ):
+        if Spec.ConditionalParameterSpec.pb(child).WhichOneof("parent_value_condition") != _CONDITIONS.get(kind(spec)):
             return "a conditional parameter's condition must be of its parent's kind, which is not DOUBLE"
         strangers = [value for value in _parent_values(child) if value not in points(spec)]
         if strangers:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 Curve = Sequence[tuple[float, float]]
 
 _GIVE_UP_BELOW = 0.05
 _FEWEST_FINISHED = 4
+_FEWEST_REPORTS = 4
 
 
 def median_rule(curve: Curve, completed: Sequence[Curve]) -> bool:
@@ -28,9 +29,7 @@ def median_rule(curve: Curve, completed: Sequence[Curve]) -> bool:
     if not curve:
         return False
     here = curve[-1][0]
-    averages = [
-        statistics.fmean(_values(_upto(other, here))) for other in completed if other and other[-1][0] >= here
-    ]
+    averages = [statistics.fmean(_values(_upto(other, here))) for other in completed if other and other[-1][0] >= here]
     return bool(averages) and min(_values(curve)) > statistics.median(averages)
 
 
@@ -38,12 +37,13 @@ def decay_curve_rule(curve: Curve, completed: Sequence[Curve]) -> bool:
     """Whether the trial has less than a 5 % chance of ending better than the best completed trial.
 
     A Gaussian process, fitted to the completed trials that ran to the end, predicts the final objective from what a
-    trial had reported when it was as far as this one is. It needs four such trials to begin with.
+    trial had reported when it was as far as this one is. It needs four such trials, and four reports of this one:
+    earlier, learning curves say little about how they end.
 
     Source: StudySpec.DecayCurveAutomatedStoppingSpec in the Vertex AI API reference; Golovin et al. 2017, "Google
     Vizier", section 3.2.1.
     """
-    if not curve or not any(completed):
+    if len(curve) < _FEWEST_REPORTS or not any(completed):
         return False
     here = curve[-1][0]
     end = max(other[-1][0] for other in completed if other)
@@ -51,12 +51,13 @@ def decay_curve_rule(curve: Curve, completed: Sequence[Curve]) -> bool:
     if here >= end or len(finished) < _FEWEST_FINISHED or any(other[0][0] > here for other in finished):
         return False
     best = min(min(_values(other)) for other in completed if other)
+    scale = _scale([curve, *completed])
     mean, deviation = _predict(
-        [_shape(_upto(other, here)) for other in finished],
-        [min(_values(other)) for other in finished],
-        _shape(curve),
+        [_shape(_upto(other, here), scale) for other in finished],
+        [scale(min(_values(other))) for other in finished],
+        _shape(curve, scale),
     )
-    return _chance_below(best, mean, deviation) < _GIVE_UP_BELOW
+    return _chance_below(scale(best), mean, deviation) < _GIVE_UP_BELOW
 
 
 def _values(curve: Curve) -> list[float]:
@@ -67,9 +68,14 @@ def _upto(curve: Curve, here: float) -> Curve:
     return [point for point in curve if point[0] <= here]
 
 
-def _shape(curve: Curve) -> list[float]:
+def _scale(curves: Sequence[Curve]) -> Callable[[float], float]:
+    """Losses and error rates fall by shares of what they are: the logarithm shows that, where there is one."""
+    return math.log if all(value > 0 for curve in curves for value in _values(curve)) else float
+
+
+def _shape(curve: Curve, scale: Callable[[float], float]) -> list[float]:
     """What the prediction goes by: the best so far, and how much the latest report improved on the one before."""
-    values = _values(curve)
+    values = [scale(value) for value in _values(curve)]
     return [min(values), values[-1] - values[max(len(values) - 2, 0)]]
 
 

@@ -53,9 +53,7 @@ def suggest(study: StudySpec, seed: str, past: Sequence[Past]) -> Values | None:
     start = _defaults(study.parameters)
     if not past and start and study.algorithm != StudySpec.Algorithm.RANDOM_SEARCH:
         return start
-    return _sample(
-        study, int.from_bytes(hashlib.sha256(f"{seed}/{len(past)}".encode()).digest()[:4], "big"), past
-    )
+    return _sample(study, int.from_bytes(hashlib.sha256(f"{seed}/{len(past)}".encode()).digest()[:4], "big"), past)
 
 
 def _grid(specs: Sequence[Spec]) -> Iterator[Values]:
@@ -146,13 +144,9 @@ def _distribution(spec: Spec) -> BaseDistribution:
     log = spec.scale_type in (Scale.UNIT_LOG_SCALE, Scale.UNIT_REVERSE_LOG_SCALE)
     match kind(spec):
         case "double_value_spec":
-            return FloatDistribution(
-                spec.double_value_spec.min_value, spec.double_value_spec.max_value, log=log
-            )
+            return FloatDistribution(spec.double_value_spec.min_value, spec.double_value_spec.max_value, log=log)
         case "integer_value_spec":
-            return IntDistribution(
-                spec.integer_value_spec.min_value, spec.integer_value_spec.max_value, log=log
-            )
+            return IntDistribution(spec.integer_value_spec.min_value, spec.integer_value_spec.max_value, log=log)
         case "discrete_value_spec":  # searched by rank: the order matters, the gaps do not
             return IntDistribution(0, len(spec.discrete_value_spec.values) - 1)
         case _:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pipelines import UserError
 
-NO_NEWS = re.compile(r"is in a non-final state|^[IWE]\d{4} |^\s*$")
+NO_NEWS = re.compile(r"is in a non-final state|^[IWE]\d{4} |absl::InitializeLog|^\s*$")
 """Log lines not worth showing: a launcher that looks at its job once more, TensorFlow's remarks on the processor."""
 
 LOCALVERTEX = (sys.executable, "-m", "localvertex")

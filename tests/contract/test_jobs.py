@@ -57,17 +57,13 @@ def tuning(aiplatform: ModuleType, code: str, **job: Any) -> Any:
 
 
 def test_a_custom_job_runs_to_its_end(aiplatform: ModuleType) -> None:
-    job = aiplatform.CustomJob(
-        display_name="job", worker_pool_specs=[pool("print('done')")], labels={"a": "b"}
-    )
+    job = aiplatform.CustomJob(display_name="job", worker_pool_specs=[pool("print('done')")], labels={"a": "b"})
     job.run()
     assert job.state.name == "JOB_STATE_SUCCEEDED"
     assert job.create_time <= job.start_time <= job.end_time
     found = aiplatform.CustomJob.get(job.resource_name)
     assert found.labels["a"] == "b"
-    assert job.resource_name in [
-        one.resource_name for one in aiplatform.CustomJob.list(filter='labels.a="b"')
-    ]
+    assert job.resource_name in [one.resource_name for one in aiplatform.CustomJob.list(filter='labels.a="b"')]
     job.delete()
     with pytest.raises(exceptions.NotFound):
         aiplatform.CustomJob.get(job.resource_name)

@@ -36,9 +36,7 @@ def test_a_model_is_uploaded_found_and_deleted(aiplatform: ModuleType) -> None:
 
 def test_versions_and_aliases(aiplatform: ModuleType) -> None:
     first = upload(aiplatform)
-    second = upload(
-        aiplatform, parent_model=first.resource_name, is_default_version=False, version_aliases=["new"]
-    )
+    second = upload(aiplatform, parent_model=first.resource_name, is_default_version=False, version_aliases=["new"])
     assert second.resource_name == first.resource_name and second.version_id == "2"
     name = first.resource_name
     assert aiplatform.Model(f"{name}@new").version_id == "2" and aiplatform.Model(name).version_id == "1"
@@ -67,9 +65,7 @@ def test_evaluations_are_imported_and_listed(aiplatform: ModuleType) -> None:
 
     model = upload(aiplatform)
     evaluation = ModelEvaluation(display_name="test split", metrics={"cer": 0.03})
-    created = model.api_client.import_model_evaluation(
-        parent=model.resource_name, model_evaluation=evaluation
-    )
+    created = model.api_client.import_model_evaluation(parent=model.resource_name, model_evaluation=evaluation)
     assert model.get_model_evaluation().display_name == "test split"
     assert [one.resource_name for one in model.list_model_evaluations()] == [created.name]
     model.delete()

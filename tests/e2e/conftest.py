@@ -48,6 +48,11 @@ class Checkout:
         loaded: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return loaded
 
+    def pipelines(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs `python -m pipelines` to its end, whatever its exit code."""
+        command = [str(self.folder / ".venv" / "bin" / "python"), "-m", "pipelines", *arguments]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment())
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Starts `make` and returns at once."""
         return subprocess.Popen(

@@ -14,13 +14,7 @@ from tests.e2e.conftest import Checkout, environment
 
 def refused(checkout: Checkout, *arguments: str) -> str:
     """What `python -m pipelines` printed on stderr while refusing."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines", *arguments],
-        cwd=checkout.folder,
-        capture_output=True,
-        text=True,
-        env=environment(),
-    )
+    done = checkout.pipelines(*arguments)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert done.stderr.count("error:") == 1, done.stderr

@@ -61,9 +61,7 @@ def test_an_alias_points_to_one_version(service: Service) -> None:
     request = MergeVersionAliasesRequest(name=f"{model}@2", version_aliases=["blue", "new", "default"])
     assert set(service.models.merge_version_aliases(request).version_aliases) == {"blue", "new", "default"}
     assert aliases(service, model) == {"1": [], "2": ["blue", "default", "new"]}
-    service.models.merge_version_aliases(
-        MergeVersionAliasesRequest(name=f"{model}@2", version_aliases=["-blue"])
-    )
+    service.models.merge_version_aliases(MergeVersionAliasesRequest(name=f"{model}@2", version_aliases=["-blue"]))
     assert aliases(service, model)["2"] == ["default", "new"]
     with pytest.raises(exceptions.InvalidArgument, match="default alias cannot be removed"):
         service.models.merge_version_aliases(
@@ -85,9 +83,7 @@ def test_lists_hold_the_default_version_of_each_model_and_are_filtered(service: 
     assert names('labels.stage="live"') == [("reader", "2")]
     assert names('labels.stage="test"') == []
     assert names('display_name="reader" OR display_name="other"') == names("")
-    elsewhere = service.models.list_models(
-        ListModelsRequest(parent=PARENT.replace("us-central1", "us-central"))
-    )
+    elsewhere = service.models.list_models(ListModelsRequest(parent=PARENT.replace("us-central1", "us-central")))
     assert not elsewhere.models
 
 
@@ -101,9 +97,7 @@ def test_updates_change_only_what_the_mask_names(service: Service) -> None:
     assert (changed.description, dict(changed.labels), changed.display_name) == ("new", {"b": "2"}, "reader")
     assert get(service, name) == changed
     with pytest.raises(exceptions.InvalidArgument, match="artifact_uri cannot be updated"):
-        service.models.update_model(
-            UpdateModelRequest(model={"name": name}, update_mask={"paths": ["artifact_uri"]})
-        )
+        service.models.update_model(UpdateModelRequest(model={"name": name}, update_mask={"paths": ["artifact_uri"]}))
 
 
 def test_deleting_versions_and_models(service: Service) -> None:

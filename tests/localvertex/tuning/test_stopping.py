@@ -49,14 +49,23 @@ def test_decay_curve_rule_waits_for_four_finished_trials() -> None:
     assert decay_curve_rule(falling(6.0)[:4], [*completed, falling(5.0)])
 
 
+def test_decay_curve_rule_waits_for_four_reports_of_the_trial() -> None:
+    completed = [falling(end) for end in (1.0, 2.0, 3.0, 4.0, 5.0)]
+    assert not decay_curve_rule(falling(6.0)[:3], completed)
+
+
+def test_decay_curve_rule_judges_metrics_that_are_maximized_too() -> None:
+    completed = [[(x, -1 / y) for x, y in falling(end)] for end in (1.0, 2.0, 3.0, 4.0, 5.0)]
+    assert decay_curve_rule([(x, -1 / y) for x, y in falling(8.0)][:6], completed)
+    assert not decay_curve_rule([(x, -1 / y) for x, y in falling(0.5)][:6], completed)
+
+
 @given(
     ends=st.lists(st.floats(0.1, 9.0), min_size=1, max_size=8),
     step=st.integers(1, 9),
     better=st.floats(0.0, 5.0),
 )
-def test_median_rule_never_stops_a_trial_that_leads_all_others(
-    ends: list[float], step: int, better: float
-) -> None:
+def test_median_rule_never_stops_a_trial_that_leads_all_others(ends: list[float], step: int, better: float) -> None:
     completed = [falling(end) for end in ends]
     leader = [(x, y - better) for x, y in falling(min(ends))[:step]]
     assert not median_rule(leader, completed)

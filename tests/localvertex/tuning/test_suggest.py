@@ -42,9 +42,7 @@ NETWORK = {
 RATE = {"parameter_id": "rate", "double_value_spec": {"min_value": 1e-4, "max_value": 1.0}, "scale_type": LOG}
 
 
-def study(
-    *parameters: dict[str, Any], algorithm: str = "ALGORITHM_UNSPECIFIED", goal: str = "MINIMIZE"
-) -> StudySpec:
+def study(*parameters: dict[str, Any], algorithm: str = "ALGORITHM_UNSPECIFIED", goal: str = "MINIMIZE") -> StudySpec:
     return StudySpec(
         {
             "metrics": [{"metric_id": "loss", "goal": goal}],
@@ -54,9 +52,7 @@ def study(
     )
 
 
-def search(
-    spec: StudySpec, trials: int, score: Any = lambda values: 0.0, seed: str = "seed"
-) -> list[dict[str, Any]]:
+def search(spec: StudySpec, trials: int, score: Any = lambda values: 0.0, seed: str = "seed") -> list[dict[str, Any]]:
     past: list[Past] = []
     for _ in range(trials):
         values = suggest(spec, seed, past)
@@ -86,9 +82,7 @@ def test_conditional_parameters_come_with_their_parents_value_only(algorithm: st
     tried = search(study(NETWORK, RATE, algorithm=algorithm), 25)
     assert {values["network"] for values in tried} == {"tree", "net"}
     for values in tried:
-        expected = (
-            {"network", "rate", "depth"} if values["network"] == "tree" else {"network", "rate", "layers"}
-        )
+        expected = {"network", "rate", "depth"} if values["network"] == "tree" else {"network", "rate", "layers"}
         assert set(values) == expected | ({"skip"} if values.get("layers") == 2 else set())
 
 
@@ -115,9 +109,7 @@ def test_the_default_algorithm_learns_from_its_trials() -> None:
 
 
 def test_maximizing_searches_the_other_way() -> None:
-    tried = search(
-        study({**RATE, "scale_type": "UNIT_LINEAR_SCALE"}, goal="MAXIMIZE"), 30, lambda v: v["rate"]
-    )
+    tried = search(study({**RATE, "scale_type": "UNIT_LINEAR_SCALE"}, goal="MAXIMIZE"), 30, lambda v: v["rate"])
     assert sum(values["rate"] for values in tried[20:]) / 10 > 0.75
 
 
@@ -133,8 +125,7 @@ def test_defaults_are_tried_first() -> None:
 def test_failed_and_running_trials_do_not_stop_the_search() -> None:
     spec = study(NETWORK, RATE)
     past = [
-        Past(values, None if i % 2 else math.nan, feasible=bool(i % 2))
-        for i, values in enumerate(search(spec, 12))
+        Past(values, None if i % 2 else math.nan, feasible=bool(i % 2)) for i, values in enumerate(search(spec, 12))
     ]
     assert suggest(spec, "seed", past)
 
