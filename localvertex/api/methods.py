@@ -277,7 +277,9 @@ def _operations() -> Iterator[Signature]:
         "DeleteOperation": (pb.DeleteOperationRequest, empty, HttpRule("DELETE", operation, "")),
     }
     for name, (request, response, rule) in known.items():
-        yield Signature(_OPERATIONS, name, request, response, (rule,))
+        # The SDK's operations client asks under /ui, the console's alias of the API.
+        alias = HttpRule(rule.verb, rule.template.replace("/v1/", "/ui/", 1), rule.body)
+        yield Signature(_OPERATIONS, name, request, response, (rule, alias))
 
 
 def decode(kind: type[Any], wire: bytes) -> Any:

@@ -50,7 +50,7 @@ for line in Path(sys.argv[1], trial + ".jsonl").read_text().splitlines():
 
 
 def measurements() -> Iterator[Measurement]:
-    """Runs the searches, in about five minutes on two cores."""
+    """Runs the searches, in about six minutes on two idle cores."""
     _prepare(ROOT / WORK)
     with TemporaryDirectory() as folder:
         whole = _search(Path(folder, "whole"), TRAINING, {})
