@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Callable
 
-import psutil
 import pytest
 from google.api_core import exceptions
 from google.cloud.aiplatform_v1.types import (
@@ -20,6 +19,7 @@ from google.cloud.aiplatform_v1.types import (
 from google.rpc import code_pb2
 
 from tests.localvertex.jobs.support import PARENT, Service, pool, until
+from tests.localvertex.processes import workloads
 
 SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
 FOREVER = "import time; print('begun', flush=True); time.sleep(3600)"
@@ -98,7 +98,7 @@ def test_cancelling_ends_the_process(service: Service) -> None:
     assert service.get(job).state in (JobState.JOB_STATE_CANCELLING, JobState.JOB_STATE_CANCELLED)
     ended = service.finished(job)
     assert ended.state == JobState.JOB_STATE_CANCELLED and ended.error.code == code_pb2.CANCELLED
-    assert not psutil.Process().children(recursive=True)
+    assert not workloads(service.home)
     with pytest.raises(exceptions.FailedPrecondition, match="cannot be cancelled"):
         service.jobs.cancel_custom_job(CancelCustomJobRequest(name=job.name))
 
@@ -134,7 +134,7 @@ def test_a_job_goes_on_after_a_restart_of_the_server(restarts: Callable[[], Serv
     job = before.custom("", wait=False, worker_pool_specs=[pool(code + FOREVER, str(mark))])
     running(before, job)
     before.jobs.close()
-    assert not psutil.Process().children(recursive=True)
+    assert not workloads(before.home)
     assert before.get(job).state == JobState.JOB_STATE_RUNNING
     after = restarts()
     after.jobs.resume()
@@ -217,7 +217,7 @@ def test_a_killed_process_tree_leaves_nothing_behind(service: Service) -> None:
     )
     job = service.custom(code, wait=False)
     running(service, job)
-    chief = psutil.Process().children()[0]
+    chief = workloads(service.home)[0]
     os.kill(chief.pid, signal.SIGKILL)
     assert service.finished(job).state == JobState.JOB_STATE_FAILED
-    until(lambda: not psutil.Process().children(recursive=True))
+    until(lambda: not workloads(service.home))

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 from google.api_core import exceptions
 from google.cloud.aiplatform_v1.types import (
@@ -20,6 +19,7 @@ from google.cloud.aiplatform_v1.types import (
 
 from localvertex.services.tuning import flag_value, read_measurements
 from tests.localvertex.jobs.support import Service, pool, until
+from tests.localvertex.processes import workloads
 
 X = {"parameter_id": "x", "discrete_value_spec": {"values": [1, 2, 3, 4]}}
 GRID = {"algorithm": "GRID_SEARCH"}
@@ -110,11 +110,11 @@ def test_failed_trials_fail_the_job(service: Service, limit: int, trials: int) -
 
 def test_cancelling_ends_the_trials(service: Service) -> None:
     job = service.tune("import time; time.sleep(3600)", [X], wait=False)
-    until(lambda: len(psutil.Process().children()) == 2)
+    until(lambda: len(workloads(service.home)) == 2)
     service.jobs.cancel_hyperparameter_tuning_job(CancelHyperparameterTuningJobRequest(name=job.name))
     ended = service.tuned(job)
     assert ended.state == JobState.JOB_STATE_CANCELLED
-    assert not psutil.Process().children(recursive=True)
+    assert not workloads(service.home)
     assert {trial.state for trial in ended.trials} == {Trial.State.INFEASIBLE}
 
 

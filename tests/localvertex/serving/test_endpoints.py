@@ -7,7 +7,6 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 
-import psutil
 import pytest
 from google.api_core import exceptions
 from google.cloud.aiplatform_v1.types import (
@@ -20,11 +19,8 @@ from google.cloud.aiplatform_v1.types import (
 )
 
 from localvertex.services.serving import expand
+from tests.localvertex.processes import workloads
 from tests.localvertex.serving.support import PARENT, Failed, Service, container
-
-
-def processes() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
 
 
 def test_a_deployed_model_answers_and_says_who_it_is(service: Service) -> None:
@@ -74,7 +70,7 @@ def test_a_server_that_never_starts_fails_the_deployment_with_its_log(service: S
     model, endpoint = service.upload(container_spec=spec, artifact_uri="gs://b/m"), service.endpoint()
     with pytest.raises(Failed, match=r"FAILED_PRECONDITION.*status 4.*[\s\S]*no model at gs://b/m"):
         service.deploy(endpoint, model)
-    assert not service.get(endpoint).deployed_models and not processes()
+    assert not service.get(endpoint).deployed_models and not workloads(service.home)
 
 
 def test_a_server_that_stays_unhealthy_fails_the_deployment_and_is_ended(service: Service) -> None:
@@ -82,7 +78,7 @@ def test_a_server_that_stays_unhealthy_fails_the_deployment_and_is_ended(service
     endpoint = service.endpoint()
     with pytest.raises(Failed, match=r"did not become healthy within 1 s[\s\S]*serving"):
         service.deploy(endpoint, service.upload(container_spec=spec))
-    assert not service.get(endpoint).deployed_models and not processes()
+    assert not service.get(endpoint).deployed_models and not workloads(service.home)
 
 
 def test_traffic_is_split_request_by_request(service: Service) -> None:
@@ -97,7 +93,7 @@ def test_traffic_is_split_request_by_request(service: Service) -> None:
     assert {service.predict(endpoint, 1).deployed_model_id for _ in range(20)} == {new}
     service.undeploy(endpoint, old)
     assert [one.id for one in service.get(endpoint).deployed_models] == [new]
-    assert len(processes()) == 1
+    assert len(workloads(service.home)) == 1
 
 
 def test_traffic_splits_that_make_no_sense_are_refused(service: Service) -> None:
@@ -138,7 +134,7 @@ def test_replicas_share_the_work_and_can_be_scaled(service: Service) -> None:
             update_mask={"paths": ["dedicated_resources.min_replica_count"]},
         )
         service.done(service.endpoints.mutate_deployed_model(request))
-        assert len(pids()) == count == len(processes())
+        assert len(pids()) == count == len(workloads(service.home))
     (found,) = service.get(endpoint).deployed_models
     assert found.dedicated_resources.machine_spec.machine_type == "n1-standard-2"
 
@@ -146,7 +142,7 @@ def test_replicas_share_the_work_and_can_be_scaled(service: Service) -> None:
 def test_a_server_that_dies_is_started_again(service: Service) -> None:
     endpoint = service.endpoint()
     service.deploy(endpoint, service.upload())
-    (first,) = processes()
+    (first,) = workloads(service.home)
     os.kill(first.pid, signal.SIGKILL)
     assert service.predict(endpoint, 1).predictions[0]["pid"] != first.pid
 
@@ -164,7 +160,7 @@ def test_servers_come_back_after_a_restart(restarts: Callable[[], Service]) -> N
     endpoint = before.endpoint()
     deployed = before.deploy(endpoint, before.upload(container_spec=container("kept")))
     before.close()
-    assert not processes()
+    assert not workloads(before.home)
     after = restarts()
     after.endpoints.resume()
     answer = after.predict(endpoint, 1)
@@ -175,7 +171,7 @@ def test_made_up_routes_cannot_be_guessed_and_given_ones_are_kept(service: Servi
     endpoint = service.endpoint()
     deployed = service.deploy(endpoint, service.upload())
     service.deploy(endpoint, service.upload(container_spec=container(predict_route="/predict")))
-    routes = sorted(process.environ()["AIP_PREDICT_ROUTE"] for process in processes())
+    routes = sorted(process.environ()["AIP_PREDICT_ROUTE"] for process in workloads(service.home))
     assert routes[0] == "/predict" and len(routes[1].split(f"{deployed}-", 1)[1]) >= 20
 
 
@@ -187,7 +183,7 @@ def test_an_endpoint_with_models_is_not_deleted(service: Service) -> None:
     service.undeploy(endpoint, deployed)
     service.done(service.endpoints.delete_endpoint(DeleteEndpointRequest(name=endpoint)))
     assert not service.endpoints.list_endpoints(ListEndpointsRequest(parent=PARENT)).endpoints
-    assert not processes()
+    assert not workloads(service.home)
 
 
 def test_endpoints_are_found_by_display_name(service: Service) -> None:
