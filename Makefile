@@ -28,6 +28,7 @@ help: ## Show this list
 	@echo "  KIND=words|digits COUNT=n SEED=n                 what make sample writes"
 
 setup: $(READY) ## Make the Python environment (every other target does it when needed)
+	@echo "Environment ready. Next: make run PIPELINE=$(PIPELINE)"
 
 $(READY): | requirements.lock setup.cfg
 	@echo "Installing the pinned environment into $(VENV), once…"
@@ -39,7 +40,6 @@ $(READY): | requirements.lock setup.cfg
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip sync --require-hashes requirements.lock
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/ready-* && touch $@
-	@echo "Environment ready. Next: make run PIPELINE=$(PIPELINE)"
 
 lock: ## Resolve setup.cfg again into requirements.lock
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
@@ -68,7 +68,7 @@ lint: $(READY) ## Check style (ruff) and types (mypy)
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
-bench: $(READY) ## Measure speed, as ratios within one run (about ten minutes)
+bench: $(READY) ## Measure speed, as ratios within one run (about a quarter of an hour)
 	@$(RUN) -m tests.bench
 
 status: $(READY) ## Say whether localvertex runs, and where
