@@ -68,7 +68,7 @@ lint: $(READY) ## Check style (ruff) and types (mypy)
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
-bench: $(READY) ## Measure speed, as ratios within one run (about a quarter of an hour)
+bench: $(READY) ## Measure speed, as ratios within one run (about twenty minutes)
 	@$(RUN) -m tests.bench
 
 status: $(READY) ## Say whether localvertex runs, and where
