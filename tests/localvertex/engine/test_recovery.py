@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from google.api_core import exceptions
 from google.cloud.aiplatform_v1.types import (
@@ -24,6 +23,7 @@ from kfp.dsl import Artifact, Output
 from localvertex.engine.journal import Journal
 from tests.localvertex.engine.pieces import fail, say, wait
 from tests.localvertex.engine.support import Bench, Result, compiled
+from tests.localvertex.processes import workloads
 
 
 @dsl.container_component
@@ -81,7 +81,7 @@ def test_a_stopped_server_ends_its_processes_and_goes_on_later(bench: Bench) -> 
     name = bench.submit(pipeline, "stopped", {"gate": str(gate)})
     _until(lambda: _state(bench, name, "gated") == "RUNNING" and bench.runner.started[1:])
     bench.close()
-    assert not _processes(bench)
+    assert not workloads(bench.home)
     bench.open()
     assert bench.get(name).state.name == "PIPELINE_STATE_RUNNING"
     gate.touch()
@@ -100,7 +100,7 @@ def test_cancelling_stops_processes_and_starts_nothing_more(bench: Bench) -> Non
     result = Result(bench.get(name), bench)
     assert result.state == "CANCELLED"
     assert result.states == {"say": "SUCCEEDED", "gated": "CANCELLED", "say-2": "CANCELLED"}
-    assert not _processes(bench)
+    assert not workloads(bench.home)
     bench.service.cancel_pipeline_job(CancelPipelineJobRequest(name=name))
     assert bench.get(name).state.name == "PIPELINE_STATE_CANCELLED"
 
@@ -170,18 +170,6 @@ def _exists(bench: Bench, name: str) -> bool:
 def _state(bench: Bench, name: str, path: str) -> str:
     record = bench.engine.journal.of(name).get(path)
     return record.state.name if record else ""
-
-
-def _processes(bench: Bench) -> list[Any]:
-    mark = str(bench.home.path)
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("LOCALVERTEX_WORKLOAD", "").startswith(mark):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def _until(condition: Any) -> None:
