@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -40,6 +41,7 @@ class Candidate(NamedTuple):
         location: the path inside the source of the file that holds it.
         label: what it shows, as written there but tidied.
         group: whom it comes from (a writer, a patient); inputs of a group share a split. "": not known.
+        split: the split that the source puts it in; "": the source leaves that open.
         fault: why it cannot be used, when its listing already shows that.
     """
 
@@ -47,7 +49,13 @@ class Candidate(NamedTuple):
     location: str
     label: str
     group: str = ""
+    split: str = ""
     fault: Rejection | None = None
+
+
+def file_instance(original: bytes) -> dict[str, Any]:
+    """A file as a client sends it to the endpoint."""
+    return {"bytes_inputs": {"b64": base64.b64encode(original).decode()}}
 
 
 class Labels(Protocol):
@@ -61,16 +69,21 @@ class Data(Protocol):
     """A system's format. Pickled once into each worker process.
 
     Attributes:
-        group_name: what a group is: "writer", "patient".
+        group_name: what a group is: "writer", "patient"; where inputs have no group, they are split by content.
+        stratified: every split holds the same share of each label.
     """
 
     group_name: str
+    stratified: bool
 
     def candidates(self, source: Source) -> Iterator[Candidate]:
         """Lists the inputs, in a fixed order; raises UserError when the source is not in this format."""
 
     def original(self, source: Source, candidate: Candidate) -> bytes:
-        """An input as a client would send it to the endpoint; raises FileNotFoundError."""
+        """An input's bytes, as `features` decodes them; raises FileNotFoundError."""
+
+    def instance(self, original: bytes) -> dict[str, Any]:
+        """An input as a client sends it to the endpoint: JSON, bytes as `{"b64": …}`."""
 
     def features(self, candidate: Candidate, original: bytes) -> Mapping[str, Value]:
         """The features that do not depend on other inputs; raises Rejection."""

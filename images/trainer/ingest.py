@@ -11,12 +11,10 @@ depend on the source and the settings: not on the number of processes, the time 
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
 import csv
 import dataclasses
 import hashlib
-import importlib
 import itertools
 import json
 import math
@@ -29,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from images.executor import ExecutorOutput, UserError, digest, run, whole
-from images.trainer import records, splits
+from images.trainer import records, roles, splits
 from images.trainer.candidates import NO_LOCATION, Candidate, Data, Labels, Rejection
 from images.trainer.sources import Source
 from images.trainer.workers import Workers
@@ -151,7 +149,7 @@ def ingest(
         examples: the folder to write: `train`, `validation` and `test` with TFRecord shards, `schema.json`,
             `rejects.csv`, and `samples.jsonl` with originals from the test split. It replaces earlier
             Examples.
-        settings: the system's own, such as `width` and `height` in pixels.
+        settings: the system's own, such as `width` and `height` in pixels; what is left out has a default.
         max_reject_share: the largest share of inputs, from 0 to 1, that may be rejected. Rows that name no
             image are left out and counted, but are no part of this share.
         processes: how many work; None: one a core. The result is the same.
@@ -187,10 +185,7 @@ def ingest(
 
 def data_of(system: str, settings: Mapping[str, int]) -> Data:
     """A system's format; raises UserError when there is no such system or a setting is wrong."""
-    systems = sorted(path.parent.name for path in Path(__file__).parent.glob("systems/*/data.py"))
-    if system not in systems:
-        raise UserError(f"--system={system}: no such system; the systems are {', '.join(systems)}")
-    data: Data = importlib.import_module(f"images.trainer.systems.{system}.data").data(settings)
+    data: Data = roles.load(system, "data").data(settings)
     return data
 
 
@@ -238,17 +233,28 @@ def _select(source: Source, data: Data, inputs: Sequence[Input], max_reject_shar
         Rejected(candidate, decoded.stretch) for candidate, decoded in inputs if isinstance(decoded.stretch, Rejection)
     ]
     _check_enough(source, len(readable), rejected, len(inputs), max_reject_share)
-    split_by, by_split = _split(readable, data.group_name)
+    readable = list(_outside_test(readable, rejected))
+    split_by, by_split = _split(readable, data)
     labels = data.learn([each.candidate.label for each in by_split[splits.TRAIN]])
     members = {split: list(_encoded(labels, by_split[split], rejected)) for split in splits.SPLITS}
     _check_enough(source, min(map(len, members.values())), rejected, len(inputs), max_reject_share)
     return Selection(labels, members, rejected, split_by)
 
 
-def _split(readable: Sequence[Input], group_name: str) -> tuple[str, dict[str, list[Input]]]:
+def _outside_test(readable: Sequence[Input], rejected: list[Rejected]) -> Iterator[Input]:
+    """Yields the inputs; one that the source has among its test inputs too, and elsewhere, goes to `rejected`."""
+    tested = {each.decoded.content for each in readable if each.candidate.split == splits.TEST}
+    for each in readable:
+        if each.candidate.split != splits.TEST and each.decoded.content in tested:
+            rejected.append(Rejected(each.candidate, Rejection("also among the source's test inputs")))
+        else:
+            yield each
+
+
+def _split(readable: Sequence[Input], data: Data) -> tuple[str, dict[str, list[Input]]]:
     """Gives each input a split, and shuffles each split by a hash of the inputs' keys."""
     contents = [each.decoded.content.hex() for each in readable]
-    split_by = group_name
+    split_by = data.group_name
     names = [each.candidate.group or content for each, content in zip(readable, contents, strict=True)]
     groups = splits.joined(names, contents)
     if len(set(groups)) < len(splits.SPLITS) or not any(each.candidate.group for each in readable):
@@ -256,7 +262,11 @@ def _split(readable: Sequence[Input], group_name: str) -> tuple[str, dict[str, l
     different = len(set(groups))
     if different < len(splits.SPLITS):
         raise UserError(f"{different} different usable inputs are too few for training, validation and test")
-    assigned = splits.assigned(groups)
+    assigned = splits.assigned(
+        groups,
+        [each.candidate.label if data.stratified else "" for each in readable],
+        [each.candidate.split for each in readable],
+    )
     by_split: dict[str, list[Input]] = {split: [] for split in splits.SPLITS}
     for each, group in zip(readable, groups, strict=True):
         by_split[assigned[group]].append(each)
@@ -316,8 +326,7 @@ def _write_samples(path: Path, source: Source, data: Data, members: Iterable[Mem
     small = (pair for pair in originals if len(pair[1]) <= _MOST_SAMPLE_BYTES)
     with open(path, "w", encoding="utf-8") as file:
         for candidate, original in itertools.islice(small, _SAMPLES):
-            image = base64.b64encode(original).decode()
-            sample = {"key": candidate.key, "label": candidate.label, "bytes_inputs": {"b64": image}}
+            sample = {"key": candidate.key, "label": candidate.label, **data.instance(original)}
             file.write(json.dumps(sample) + "\n")
 
 
@@ -393,8 +402,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--system", required=True, help="whose format the source is in, such as crnn")
     parser.add_argument("--source", required=True, help="folder of raw data, or folder with one source.tar")
     parser.add_argument("--examples", required=True, help="folder to write")
-    parser.add_argument("--height", type=int, default=32, help="of the network's image, in pixels")
-    parser.add_argument("--width", type=int, default=128, help="of the network's image, in pixels")
+    parser.add_argument("--height", type=int, help="of the network's image, in pixels, where that is a choice")
+    parser.add_argument("--width", type=int, help="of the network's image, in pixels, where that is a choice")
     parser.add_argument("--max_reject_share", type=float, default=0.2, help="0 to 1; fail above it")
     parser.add_argument("--processes", type=int, help="how many work at once; a process a core if left out")
     parser.add_argument("--executor_input", help="KFP's ExecutorInput as JSON; left out when called by hand")
@@ -404,7 +413,7 @@ def main(arguments: Sequence[str]) -> None:
         flags.system,
         flags.source,
         flags.examples,
-        {"height": flags.height, "width": flags.width},
+        {name: value for name in ("height", "width") if (value := getattr(flags, name)) is not None},
         flags.max_reject_share,
         flags.processes,
     )

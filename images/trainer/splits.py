@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 _HELD_OUT_SHARE = 0.1
@@ -34,31 +34,54 @@ def joined(names: Sequence[str], contents: Sequence[Hashable]) -> list[str]:
     return [root(name) for name in names]
 
 
-def assigned(groups: Iterable[str]) -> dict[str, str]:
+def assigned(groups: Sequence[str], strata: Sequence[str] = (), given: Sequence[str] = ()) -> dict[str, str]:
     """Gives each group a split.
 
     Groups are taken in the order of a hash of their name, for test until it has its share, then for
     validation; the rest trains. A group that would overshoot by more than it helps is passed over.
 
     Args:
-        groups: the group of each input; at least three differ.
+        groups: the group of each input.
+        strata: of each input, what every split is to hold in equal shares, such as its class; a group counts
+            with its first input. Left out: no strata.
+        given: of each input, the split that the source puts it in, or "" where it leaves that open; a group
+            follows its first input. A source that has a test split, or a validation split, gets no other.
 
     Returns:
-        Split by group. None of the three is empty.
+        Split by group. None of the three is empty, unless strata or what is given leave too few groups.
 
     Raises:
         ValueError: there are fewer than three groups.
     """
-    sizes = Counter(groups)
-    if len(sizes) < len(SPLITS):
-        raise ValueError(f"{len(sizes)} groups cannot make {len(SPLITS)} splits")
+    if len(set(groups)) < len(SPLITS):
+        raise ValueError(f"{len(set(groups))} groups cannot make {len(SPLITS)} splits")
+    strata, given = strata or [""] * len(groups), given or [""] * len(groups)
+    stratum_of: dict[str, str] = {}
+    fixed: dict[str, str] = {}
+    for group, stratum, split in zip(groups, strata, given, strict=True):
+        stratum_of.setdefault(group, stratum)
+        fixed.setdefault(group, split)
+    wanted = [split for split in (TEST, VALIDATION) if split not in fixed.values()]
+    splits = {group: split for group, split in fixed.items() if split and (split != TRAIN or not wanted)}
+    by_stratum: dict[str, Counter[str]] = {}
+    for group in groups:
+        if group not in splits:
+            by_stratum.setdefault(stratum_of[group], Counter())[group] += 1
+    for _, sizes in sorted(by_stratum.items()):
+        splits |= _divided(sizes, wanted)
+    return splits
+
+
+def _divided(sizes: Counter[str], held_out: Sequence[str]) -> dict[str, str]:
+    """Gives each of these splits its share of the groups, as long as one is left to train on."""
     target = _HELD_OUT_SHARE * sizes.total()
     waiting = sorted(sizes, key=stable_hash)
     splits: dict[str, str] = {}
-    for split, reserved in ((TEST, 2), (VALIDATION, 1)):
-        chosen = _nearest(waiting, sizes, target, most=len(waiting) - reserved)
-        splits.update(dict.fromkeys(chosen, split))
-        waiting = [group for group in waiting if group not in splits]
+    for index, split in enumerate(held_out):
+        reserved = len(held_out) - index
+        if len(waiting) > reserved:
+            splits |= dict.fromkeys(_nearest(waiting, sizes, target, most=len(waiting) - reserved), split)
+            waiting = [group for group in waiting if group not in splits]
     return splits | dict.fromkeys(waiting, TRAIN)
 
 

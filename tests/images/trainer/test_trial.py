@@ -1,4 +1,4 @@
-"""Protects a trial: a line an epoch in the tuning job's file, a quiet end on SIGTERM, no misspelt flag."""
+"""Protects a trial: a line an epoch in the tuning job's file but for the first, a quiet end on SIGTERM, no misspelt flag."""
 
 import json
 import os
@@ -35,17 +35,23 @@ def reports(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_each_epoch_is_reported(tmp_path, word_examples, stage):
+def test_each_epoch_but_the_first_is_reported(tmp_path, word_examples, stage):
     file = tmp_path / "hypertune" / "output.metric"
     environment = {"CLOUD_ML_HP_METRIC_FILE": str(file), "CLOUD_ML_TRIAL_ID": "7"}
-    made = stage("trainer.trial", *flags(word_examples, 2), **environment)
+    made = stage("trainer.trial", *flags(word_examples, 3), **environment)
     assert made.returncode == 0, made.stderr
     first, second = reports(file)
     assert set(first) == {"timestamp", "trial", "val_loss", "cer", "global_step", "checkpoint_path"}
-    assert (first["trial"], first["global_step"], second["global_step"]) == ("7", "1", "2")
+    assert (first["trial"], first["global_step"], second["global_step"]) == ("7", "2", "3")
     assert 0 < float(second["val_loss"]) < float(first["val_loss"])
     assert float(second["cer"]) > 0
-    assert made.stdout.startswith("epoch 1/2  val_loss ")
+    assert made.stdout.startswith("epoch 1/3  val_loss ")
+
+
+def test_a_trial_of_one_epoch_reports_it(tmp_path, word_examples, stage):
+    file = tmp_path / "output.metric"
+    assert stage("trainer.trial", *flags(word_examples, 1), CLOUD_ML_HP_METRIC_FILE=str(file)).returncode == 0
+    assert [line["global_step"] for line in reports(file)] == ["1"]
 
 
 def test_stopping_early_is_quiet_and_keeps_what_was_reported(tmp_path, word_examples):
@@ -58,11 +64,12 @@ def test_stopping_early_is_quiet_and_keeps_what_was_reported(tmp_path, word_exam
         env={**os.environ, "CLOUD_ML_HP_METRIC_FILE": str(file)},
     ) as process:
         assert process.stdout.readline().startswith("epoch 1/500")
+        assert process.stdout.readline().startswith("epoch 2/500")
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate()
     assert process.returncode == 0
     assert "Traceback" not in errors
-    assert reports(file)[0]["global_step"] == "1"
+    assert reports(file)[0]["global_step"] == "2"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from typing import Any
 from PIL import Image
 
 from images.executor import UserError
-from images.trainer.candidates import NO_LOCATION, Candidate, Rejection
+from images.trainer.candidates import NO_LOCATION, Candidate, Rejection, file_instance
 from images.trainer.pictures import decode_grey
 from images.trainer.records import Value
 from images.trainer.sources import Source
@@ -116,6 +116,7 @@ class Data:
     """
 
     group_name = "writer"
+    stratified = False
 
     def __init__(self, width: int, height: int) -> None:
         for name, size in (("width", width), ("height", height)):
@@ -140,6 +141,8 @@ class Data:
     def original(self, source: Source, candidate: Candidate) -> bytes:
         """The image file; raises FileNotFoundError."""
         return source.read(candidate.location)
+
+    instance = staticmethod(file_instance)
 
     def features(self, candidate: Candidate, original: bytes) -> dict[str, Value]:
         """The image as height x width uint8 greys, row by row; raises Rejection when it cannot be read."""
@@ -194,7 +197,7 @@ class Data:
             if word in seen:
                 fault = Rejection("listed twice", f"line {number} of {IAM_INDEX}")
             seen.add(word)
-            yield Candidate(word, location, label, writers.get(form, form), fault)
+            yield Candidate(word, location, label, writers.get(form, form), fault=fault)
 
     def _table(self, source: Source) -> Iterator[Candidate]:
         rows = csv.DictReader(io.StringIO(source.text(TABLE), newline=""))
@@ -219,7 +222,7 @@ class Data:
             elif location in seen:
                 fault = Rejection("listed twice", f"row {rows.line_num} of {TABLE}")
             seen.add(location)
-            yield Candidate(location, location, label, (row.get(WRITER) or "").strip(), fault)
+            yield Candidate(location, location, label, (row.get(WRITER) or "").strip(), fault=fault)
 
     def _fault(self, label: str) -> Rejection | None:
         if not label:
@@ -287,5 +290,5 @@ def _elsewhere(source: Source) -> str:
 
 
 def data(settings: Mapping[str, int]) -> Data:
-    """This system's format, for ingest's settings `width` and `height`."""
-    return Data(settings["width"], settings["height"])
+    """This system's format, for ingest's settings `width` and `height`, 128 and 32 if left out."""
+    return Data(settings.get("width", 128), settings.get("height", 32))
