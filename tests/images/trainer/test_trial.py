@@ -1,4 +1,4 @@
-"""Protects a trial: a line an epoch in the tuning job's file but for the first, a quiet end on SIGTERM, no misspelt flag."""
+"""Protects a trial: a line an epoch in the tuning job's file, a quiet end on SIGTERM, no misspelt flag."""
 
 import json
 import os
