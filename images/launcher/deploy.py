@@ -78,22 +78,22 @@ def deploy(
     vertex.make_default(version)
     print(f"endpoint {endpoint}")
     rows = [
-        {"truth": sample["truth"], "answer": answer["text"], "confidence": answer["confidence"]}
+        {"truth": sample["truth"], "answer": answer[sample["answer"]], "confidence": answer["confidence"]}
         for sample, answer in zip(samples, answers, strict=True)
     ]
     return version, endpoint, rows
 
 
 def disagreements(samples: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Where answers are not what export saw: another text, or a confidence further off than `TOLERANCE`."""
+    """Where answers are not what export saw: another answer, or a confidence further off than `TOLERANCE`."""
     wrong = []
-    for sample, answer in zip(samples, answers, strict=True):
-        expected = sample["expected"]
-        same = answer.get("text") == expected["text"]
-        if not (same and math.isclose(answer["confidence"], expected["confidence"], abs_tol=TOLERANCE)):
+    for sample, given in zip(samples, answers, strict=True):
+        name, expected = sample["answer"], sample["expected"]
+        same = given.get(name) == expected[name]
+        if not (same and math.isclose(given["confidence"], expected["confidence"], abs_tol=TOLERANCE)):
             wrong.append(
-                f"{sample['instance'].get('key', '?')}: answered {answer.get('text')!r} "
-                f"({answer.get('confidence')}), expected {expected['text']!r} ({expected['confidence']})"
+                f"{sample['instance'].get('key', '?')}: answered {given.get(name)!r} "
+                f"({given.get('confidence')}), expected {expected[name]!r} ({expected['confidence']})"
             )
     return wrong
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BATCH = 256
 
 
-def evaluate(system: str, examples: str, model: str, metrics: str, report: str) -> dict[str, float]:
+def evaluate(system: str, examples: str, model: str, metrics: str, report: str) -> dict[str, Any]:
     """Measures a model on the test split.
 
     Args:
@@ -30,7 +30,8 @@ def evaluate(system: str, examples: str, model: str, metrics: str, report: str) 
         report: the HTML file to write.
 
     Returns:
-        What the metrics file holds.
+        The artifacts' metadata: `metrics` is what the metrics file holds; `confusion`, of a classifier, is its
+        confusion matrix as KFP's ClassificationMetrics hold it.
 
     Raises:
         UserError: an input is missing or malformed.
@@ -39,7 +40,8 @@ def evaluate(system: str, examples: str, model: str, metrics: str, report: str) 
     truths, answers, features = _read_test_split(system, examples, model)
     from images.trainer.report import page
 
-    rates: dict[str, float] = roles.load(system, "metrics").evaluate(truths, answers)
+    measured = roles.load(system, "metrics")
+    rates: dict[str, float] = measured.evaluate(truths, answers)
     shown = roles.load(system, "report")
     chosen = json.loads((Path(model) / "hyperparameters.json").read_text(encoding="utf-8"))
     subtitle = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in chosen.items())
@@ -49,7 +51,12 @@ def evaluate(system: str, examples: str, model: str, metrics: str, report: str) 
         aside.write_text(json.dumps(rates, indent=2) + "\n", encoding="utf-8")
     with executor.whole(report) as aside:
         aside.write_text(html, encoding="utf-8")
-    return rates
+    if not hasattr(measured, "confusion"):
+        return {"metrics": rates}
+    classes = json.loads((Path(examples) / "schema.json").read_text(encoding="utf-8"))["classes"]
+    matrix = measured.confusion(truths, answers, classes)
+    specs, rows = [{"displayName": name} for name in classes], [{"row": row} for row in matrix]
+    return {"metrics": rates, "confusion": {"confusionMatrix": {"annotationSpecs": specs, "rows": rows}}}
 
 
 def _history(model: str) -> dict[str, list[float]]:
@@ -103,9 +110,12 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--executor_input", help="KFP's ExecutorInput; leave it out by hand")
     arguments = vars(parser.parse_args(argv))
     output = ExecutorOutput(arguments.pop("executor_input"))
-    rates = evaluate(**arguments)
+    measured = evaluate(**arguments)
+    rates = measured.pop("metrics")
     output.log("metrics", **rates, digest=executor.digest(arguments["metrics"]))
     output.log("report", digest=executor.digest(arguments["report"]))
+    for name, metadata in measured.items():
+        output.log(name, **metadata)
     output.write()
     print("  ".join(f"{name} {rate:.4g}" for name, rate in rates.items()))
 

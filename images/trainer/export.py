@@ -27,7 +27,8 @@ def export(system: str, examples: str, model: str, saved_model: str, smoke: str)
         model: the folder that train wrote.
         saved_model: the folder to write.
         smoke: the folder to write; `smoke.jsonl` in it has one line for each sample: `instance` as a client
-            sends it, `truth`, and `expected`, what the SavedModel just written answers.
+            sends it, `truth`, `answer`: the name of the output that should equal it, and `expected`: what the
+            SavedModel just written gives for that output and for `confidence`.
 
     Returns:
         How many of the smoke answers equal the truth.
@@ -59,9 +60,9 @@ def export(system: str, examples: str, model: str, saved_model: str, smoke: str)
             for sample in samples:
                 truth = sample.pop("label")
                 outputs = answer(**{name: tf.constant([_value(value)]) for name, value in sample.items()})
-                expected = {name: _plain(outputs[name][0].numpy()) for name in serving.SMOKE_OUTPUTS}
-                right += truth in expected.values()
-                line = {"instance": sample, "truth": truth, "expected": expected}
+                expected = {name: _plain(outputs[name][0].numpy()) for name in (serving.ANSWER, "confidence")}
+                right += truth == expected[serving.ANSWER]
+                line = {"instance": sample, "truth": truth, "answer": serving.ANSWER, "expected": expected}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
     print(f"{right} of {len(samples)} smoke instances answered right")
     return right

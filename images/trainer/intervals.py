@@ -1,4 +1,4 @@
-"""Confidence intervals by resampling (Efron, "Bootstrap Methods", 1979)."""
+"""Confidence intervals: of ratios by resampling (Efron, 1979), of shares by Wilson's score (1927)."""
 
 from __future__ import annotations
 
@@ -34,3 +34,20 @@ def of_ratio(
         ratios.append(drawn[:, 0] / np.maximum(drawn[:, 1], 1e-12))
     low, high = np.quantile(np.concatenate(ratios), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def of_share(right: int, count: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of right / count: it has a width even where nothing is wrong.
+
+    Args:
+        right: how many are.
+        count: of how many, at least 1.
+        level: the share of intervals that hold the true share.
+
+    Returns:
+        The low and the high end.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, count).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -160,7 +160,8 @@ class Learner:
         )
 
         def pair(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-            inputs = self._model.augment(self._model.inputs(batch), tf.stack([tf.constant(seed, tf.int64), step]))
+            seeds = tf.stack([tf.constant(seed, tf.int64), step])
+            inputs = self._model.augment(self._model.inputs(batch), seeds, self._hyperparameters)
             return inputs, self._model.targets(batch)
 
         return batches.enumerate().map(pair, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

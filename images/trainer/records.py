@@ -1,4 +1,4 @@
-"""TFRecord files of `tf.train.Example`, written without TensorFlow.
+"""TFRecord files of `tf.train.Example`, written and read without TensorFlow.
 
 Sources: tensorflow.org/tutorials/load_data/tfrecord (file format and masked CRC-32C); example.proto and
 feature.proto in tensorflow/core/example; protobuf.dev/programming-guides/encoding (wire format; maps are
@@ -9,16 +9,24 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
+from typing import Any
 
 import google_crc32c
+
+
+class Damaged(ValueError):
+    """What is wrong with a TFRecord file."""
+
 
 Value = bytes | str | Sequence[int] | Sequence[float]
 
 # Field numbers with wire type 2 (length-delimited), as the one byte that stands before the length.
 _FIELD_1, _FIELD_2, _FIELD_3 = b"\x0a", b"\x12", b"\x1a"
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = _FIELD_1, _FIELD_2, _FIELD_3
+_VARINT = 0  # Wire types; of those not named here, a length comes first.
+_FIXED = {1: 8, 5: 4}
 _ONE_BYTE = 0x7F  # The largest number whose varint is the one byte of that value.
 
 
@@ -60,6 +68,98 @@ def write(path: str | os.PathLike[str], examples: Iterable[bytes]) -> None:
     with open(path, "wb", buffering=1 << 20) as file:
         for data in examples:
             file.write(framed(data))
+
+
+def read(data: bytes) -> Iterator[dict[str, list[bytes] | list[int] | list[float]]]:
+    """Reads the examples of an uncompressed TFRecord file.
+
+    Args:
+        data: the whole file.
+
+    Yields:
+        The features of each example by name: bytes, integers or floats.
+
+    Raises:
+        Damaged: a record is cut short, does not match its checksum, or is no `tf.train.Example`.
+    """
+    at = 0
+    while at < len(data):
+        head = data[at : at + 12]
+        if len(head) < 12 or _masked_crc(head[:8]) != head[8:]:
+            raise Damaged("its length is damaged; is this a TFRecord file?")
+        (size,) = struct.unpack("<Q", head[:8])
+        record, check = data[at + 12 : at + 12 + size], data[at + 12 + size : at + 16 + size]
+        if _masked_crc(record) != check:
+            raise Damaged("cut short, or it does not match its checksum")
+        try:
+            yield dict(_parsed(record))
+        except (IndexError, ValueError, struct.error, AttributeError, TypeError) as error:
+            raise Damaged("not a tf.train.Example") from error
+        at += 16 + size
+
+
+def _parsed(record: bytes) -> Iterator[tuple[str, list[bytes] | list[int] | list[float]]]:
+    for features in _inside(record, 1):
+        for entry in _inside(features, 1):
+            (name,), values = _inside(entry, 1), _inside(entry, 2)
+            yield name.decode(), [value for feature in values for value in _values(feature)]  # type: ignore[misc]
+
+
+def _values(feature: bytes) -> Iterator[bytes | int | float]:
+    for kind, values in _fields(feature):
+        for _, value in _fields(values):
+            if kind == 1:
+                yield value
+            elif kind == 2:
+                yield from struct.unpack(f"<{len(value) // 4}f", value)
+            elif isinstance(value, int):
+                yield _signed(value)
+            else:
+                yield from map(_signed, _varints(value))
+
+
+def _inside(message: bytes, number: int) -> list[bytes]:
+    """The values of one field of a message."""
+    return [value for found, value in _fields(message) if found == number]
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
+    """The fields of a message by number: bytes, or an integer where the wire type is a varint."""
+    at = 0
+    while at < len(message):
+        tag, at = _varint_at(message, at)
+        if tag & 7 == _VARINT:
+            value, at = _varint_at(message, at)
+            yield tag >> 3, value
+            continue
+        size = _FIXED.get(tag & 7)
+        if size is None:
+            size, at = _varint_at(message, at)
+        if at + size > len(message):
+            raise IndexError(at)
+        yield tag >> 3, message[at : at + size]
+        at += size
+
+
+def _varints(packed: bytes) -> Iterator[int]:
+    at = 0
+    while at < len(packed):
+        number, at = _varint_at(packed, at)
+        yield number
+
+
+def _varint_at(data: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = data[at]
+        number |= (byte & _ONE_BYTE) << shift
+        at, shift = at + 1, shift + 7
+        if byte <= _ONE_BYTE:
+            return number, at
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 64) if number >= 1 << 63 else number
 
 
 def _entry(name: str, value: Value) -> bytes:

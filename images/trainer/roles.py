@@ -6,12 +6,13 @@ data             what ingest reads and what it writes of it
 hyperparameters  `Hyperparameters`: a frozen dataclass whose fields know their space
 model            `build(hyperparameters, schema)`: the network; `inputs`, `targets`, `truths`: of a batch of
                  examples what the network reads, what the loss compares with, and the right answers;
-                 `augment(inputs, seed)`; `loss()`; `answers(outputs, schema)`: tensors by name
+                 `augment(inputs, seed, hyperparameters)`; `loss()`; `answers(outputs, schema)`: tensors by name
 metrics          `MONITOR`: the error rate that training and tuning lower; `measure(truths, answers)`: a
-                 dictionary with it; `evaluate(truths, answers)`: all numbers of the report
+                 dictionary with it; `evaluate(truths, answers)`: all numbers of the report; of a classifier
+                 `confusion(truths, answers, classes)`: how often each was taken for each
 report           `TITLE`; `numbers(rates)`; `sections(rates, truths, answers, features, history)`
-serving          `signatures(network, schema)`: the SavedModel's entry points; `SMOKE_OUTPUTS`: the outputs
-                 that a deployed endpoint must repeat
+serving          `signatures(network, schema)`: the SavedModel's entry points; `ANSWER`: the output that is to
+                 be compared with the truth. Beside it every system gives a `confidence`
 """
 
 from __future__ import annotations

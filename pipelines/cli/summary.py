@@ -91,7 +91,7 @@ def with_predictions(summary: Summary, tasks: list[Task], vertex: Vertex, storag
         except ServiceError as error:
             raise ServiceError(f"the endpoint does not answer; CACHE=0 deploys it anew: {error}") from None
         predictions = [
-            {"truth": row["truth"], "answer": answer["text"], "confidence": answer["confidence"]}
+            {"truth": row["truth"], "answer": answer[row["answer"]], "confidence": answer["confidence"]}
             for row, answer in zip(rows, answers, strict=True)
         ]
         return dataclasses.replace(summary, predictions=predictions)

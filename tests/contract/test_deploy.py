@@ -69,7 +69,7 @@ def deploy(server: LocalVertex, folder: Path, name: str, expected: str) -> subpr
     (server.home / "gcs" / "models" / name / "saved_model.pb").write_text(name)
     smoke = folder / "smoke"
     smoke.mkdir(exist_ok=True)
-    line = {"instance": {"key": "a"}, "truth": "t", "expected": {"text": expected, "confidence": 0.5}}
+    line = {"instance": {"key": "a"}, "truth": "t", "answer": "text", "expected": {"text": expected, "confidence": 0.5}}
     (smoke / "smoke.jsonl").write_text(json.dumps(line) + "\n")
     (folder / "metrics").write_text(json.dumps({"cer": 0.02}))
     flags = {

@@ -17,6 +17,7 @@ def sample(text: str, confidence: float) -> dict[str, Any]:
     return {
         "instance": {"bytes_inputs": {"b64": "eA=="}, "key": "a01-000u"},
         "truth": text,
+        "answer": "text",
         "expected": {"text": text, "confidence": confidence},
     }
 

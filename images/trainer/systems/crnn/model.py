@@ -77,7 +77,9 @@ def targets(features: dict[str, tf.Tensor]) -> tf.Tensor:
     return features["label"]
 
 
-augment = augmentation.augment
+def augment(images: tf.Tensor, seed: tf.Tensor, hyperparameters: Hyperparameters) -> tf.Tensor:
+    """Changes each word of a batch at random, always alike for the same seed; uint8 [N, height, width]."""
+    return augmentation.augment(images, seed)
 
 
 def loss() -> keras.losses.Loss:

@@ -11,12 +11,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from images.trainer.graph_pictures import decode_grey, resized
 from images.trainer.systems.crnn import decoding, model
 
 PAPER = 255
 ANSWERS = 3  # of the beam search
 
-SMOKE_OUTPUTS = ("text", "confidence")
+ANSWER = "text"
 
 
 def signatures(network: keras.Model, schema: dict[str, Any]) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
@@ -78,26 +79,6 @@ def prepare(files: tf.Tensor, height: int, width: int) -> tf.Tensor:
     )
 
 
-def decode_grey(file: tf.Tensor) -> tf.Tensor:
-    """Decodes a PNG or JPEG file, string [], to greyscale on white, uint8 [rows, columns]."""
-    pixels = tf.cond(
-        tf.io.is_jpeg(file),
-        lambda: _opaque(tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE")),
-        lambda: tf.io.decode_png(file, channels=4),
-    )
-    red, green, blue, alpha = tf.unstack(tf.cast(pixels, tf.int32), num=4, axis=-1)
-    # Where a PNG of 1, 2 or 4 bits has no transparency, TensorFlow adds one of 1, 3 or 15 in place of 255.
-    low = tf.reduce_any([tf.reduce_all(alpha == 2**bits - 1) for bits in (1, 2, 4)])
-    alpha = tf.where(low, 255, alpha)
-    grey = tf.bitwise.right_shift(19595 * red + 38470 * green + 7471 * blue + 32768, 16)
-    over_white = grey * alpha + 255 * (255 - alpha)
-    return tf.cast((2 * over_white + 255) // 510, tf.uint8)
-
-
-def _opaque(colours: tf.Tensor) -> tf.Tensor:
-    return tf.concat([colours, tf.fill([*tf.unstack(tf.shape(colours)[:2]), 1], tf.constant(255, tf.uint8))], axis=-1)
-
-
 def fit(grey: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """Scales an image to fit, aspect kept, and pads it with white.
 
@@ -114,13 +95,8 @@ def fit(grey: tf.Tensor, height: int, width: int) -> tf.Tensor:
     by_height = tf.stack([height, tf.maximum((2 * columns * height + rows) // (2 * rows), 1)])
     size = tf.cast(tf.where(columns * height <= rows * width, by_height, by_width), tf.int32)
     # Like Pillow: along the rows, then along the columns, rounded after each.
-    narrowed = _resized(grey[..., tf.newaxis], tf.stack([tf.cast(rows, tf.int32), size[1]]))
-    scaled = _resized(narrowed, size)[..., 0]
+    narrowed = resized(grey[..., tf.newaxis], tf.stack([tf.cast(rows, tf.int32), size[1]]))
+    scaled = resized(narrowed, size)[..., 0]
     above, right = (height - size[0]) // 2, width - size[1]
     padded = tf.pad(scaled, [[above, height - size[0] - above], [0, right]], constant_values=PAPER)
     return tf.ensure_shape(padded, [height, width])
-
-
-def _resized(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    resized = tf.image.resize(pixels, size, method="bilinear", antialias=True)
-    return tf.saturate_cast(tf.floor(resized + 0.5), tf.uint8)

@@ -1,0 +1,1 @@
+"""Digits: pictures of single handwritten digits, told apart."""
