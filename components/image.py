@@ -30,6 +30,7 @@ class Stage:
 STAGES = {
     "ingest": Stage("trainer", ("images.trainer.ingest",), ("data",)),
     "tune": Stage("launcher", ("images.launcher.tune",), ("hyperparameters",)),
+    "preset": Stage("trainer", ("images.trainer.preset",), ("hyperparameters",)),
     "trial": Stage("trainer", ("images.trainer.trial",), ("hyperparameters", "model", "metrics")),
     "train": Stage("trainer", ("images.trainer.train",), ("hyperparameters", "model", "metrics")),
     "evaluate": Stage("trainer", ("images.trainer.evaluate",), ("hyperparameters", "model", "metrics", "report")),

@@ -1,5 +1,7 @@
 """Ingest: a folder of raw data becomes TFRecords, split, with a schema and the list of what was left out."""
 
+from typing import Optional
+
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Output
 
@@ -15,19 +17,19 @@ def ingest(system: str, image: str) -> dsl.base_component.BaseComponent:
     @dsl.container_component
     def ingest(
         source: Input[Artifact],
-        height: int,
-        width: int,
         max_reject_share: float,
         examples: Output[Dataset],
+        height: Optional[int] = None,  # noqa: UP045 - kfp reads no other form
+        width: Optional[int] = None,  # noqa: UP045 - kfp reads no other form
     ) -> dsl.ContainerSpec:
         """Reads raw data in its public format, rejects what cannot be used, splits the rest into TFRecords.
 
         Args:
             source: a folder in the system's format, or one that holds it as `source.tar`.
-            height: of the images that the network sees, in pixels.
-            width: of the images that the network sees, in pixels.
             max_reject_share: the stage fails if more than this share of the inputs is rejected; from 0 to 1.
             examples: `train/`, `validation/`, `test/`, `schema.json`, `rejects.csv`, `samples.jsonl`.
+            height: of the images that the network sees, in pixels; left out where it is no choice.
+            width: of the images that the network sees, in pixels; left out where it is no choice.
         """
         return dsl.ContainerSpec(
             image=image,
@@ -36,8 +38,8 @@ def ingest(system: str, image: str) -> dsl.base_component.BaseComponent:
                 f"--system={system}",
                 f"--source={source.path}",
                 f"--examples={examples.path}",
-                f"--height={height}",
-                f"--width={width}",
+                dsl.IfPresentPlaceholder("height", f"--height={height}"),
+                dsl.IfPresentPlaceholder("width", f"--width={width}"),
                 f"--max_reject_share={max_reject_share}",
                 "--executor_input",
                 dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER,

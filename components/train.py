@@ -33,6 +33,7 @@ def train(system: str, image: str, replicas: int = 1) -> dsl.base_component.Base
         examples: Input[Dataset],
         hyperparameters: Input[Artifact],
         epochs: int,
+        steps: int,
         seed: int,
         machine_type: str,
         accelerator_type: str,
@@ -45,6 +46,7 @@ def train(system: str, image: str, replicas: int = 1) -> dsl.base_component.Base
             examples: what ingest wrote.
             hyperparameters: JSON that tune wrote.
             epochs: passes over the training examples, at most.
+            steps: optimizer steps, at most.
             seed: of initial weights, shuffling and augmentation.
             machine_type: Compute Engine machine to train on.
             accelerator_type: such as `NVIDIA_TESLA_T4`; empty for none.
@@ -59,6 +61,7 @@ def train(system: str, image: str, replicas: int = 1) -> dsl.base_component.Base
                 f"--examples={examples.path}",
                 f"--hyperparameters={hyperparameters.path}",
                 f"--epochs={epochs}",
+                f"--steps={steps}",
                 f"--seed={seed}",
                 # An output is at <root>/<project>/<run>/<task>/<name>. Two up is the run's own folder, where
                 # a retry looks again, wherever its outputs go. It is a path; `pipeline_root` is a URI.

@@ -26,6 +26,7 @@ def crnn(
     trial_epochs: int,
     trial_examples: int,
     train_epochs: int,
+    train_steps: int,
     seed: int,
     machine_type: str,
     accelerator_type: str,
@@ -48,6 +49,7 @@ def crnn(
         trial_epochs: passes over the training words in a trial that is not stopped early.
         trial_examples: training words that a trial sees, at most.
         train_epochs: passes over the training words in the final training, at most.
+        train_steps: optimizer steps in the final training, at most.
         seed: of initial weights, shuffling and augmentation.
         machine_type: Compute Engine machine for trials and training.
         accelerator_type: for trials and training, such as `NVIDIA_TESLA_T4`; empty for none.
@@ -87,6 +89,7 @@ def crnn(
         examples=examples,
         hyperparameters=tune.outputs["hyperparameters"],
         epochs=train_epochs,
+        steps=train_steps,
         seed=seed,
         machine_type=machine_type,
         accelerator_type=accelerator_type,

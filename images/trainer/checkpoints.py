@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import zipfile
@@ -25,7 +26,9 @@ class Checkpoint:
 
     def __init__(self, folder: str | Path, settings: dict[str, Any]) -> None:
         # `<model>/../../checkpoints` must be found before there is a model.
-        self._file = Path(os.path.normpath(folder)) / "checkpoint.npz"
+        # Two trainings of a run share the folder; their names keep them apart.
+        name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        self._file = Path(os.path.normpath(folder)) / f"{name}.npz"
         self._settings = settings
 
     def save(self, arrays: dict[str, Arrays], progress: Any) -> None:

@@ -16,10 +16,14 @@ from images.trainer import roles
 if TYPE_CHECKING:
     import numpy as np
 
+    from images.trainer.report import Number, Section
+
 BATCH = 256
 
 
-def evaluate(system: str, examples: str, model: str, metrics: str, report: str) -> dict[str, Any]:
+def evaluate(
+    system: str, examples: str, model: str, metrics: str, report: str, baseline: str | None = None
+) -> dict[str, Any]:
     """Measures a model on the test split.
 
     Args:
@@ -28,9 +32,11 @@ def evaluate(system: str, examples: str, model: str, metrics: str, report: str) 
         model: the folder that train wrote.
         metrics: the JSON file to write, name -> number.
         report: the HTML file to write.
+        baseline: another such folder; its scores are put beside the model's.
 
     Returns:
-        The artifacts' metadata: `metrics` is what the metrics file holds; `confusion`, of a classifier, is its
+        The artifacts' metadata: `metrics` is what the metrics file holds, the baseline's scores as
+        `baseline_<name>`; `confusion`, of a classifier, is its
         confusion matrix as KFP's ClassificationMetrics hold it.
 
     Raises:
@@ -43,10 +49,13 @@ def evaluate(system: str, examples: str, model: str, metrics: str, report: str) 
     measured = roles.load(system, "metrics")
     rates: dict[str, float] = measured.evaluate(truths, answers)
     shown = roles.load(system, "report")
-    chosen = json.loads((Path(model) / "hyperparameters.json").read_text(encoding="utf-8"))
-    subtitle = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in chosen.items())
     sections = shown.sections(rates, truths, answers, features, history)
-    html = page(shown.TITLE, subtitle, shown.numbers(rates), sections)
+    numbers = shown.numbers(rates)
+    if baseline is not None:
+        beside = measured.evaluate(*_read_test_split(system, examples, baseline)[:2])
+        sections.append(_comparison(model, numbers, baseline, shown.numbers(beside)))
+        rates |= {f"baseline_{name}": rate for name, rate in beside.items()}
+    html = page(shown.TITLE, _hyperparameters(model), numbers, sections)
     with executor.whole(metrics) as aside:
         aside.write_text(json.dumps(rates, indent=2) + "\n", encoding="utf-8")
     with executor.whole(report) as aside:
@@ -57,6 +66,24 @@ def evaluate(system: str, examples: str, model: str, metrics: str, report: str) 
     matrix = measured.confusion(truths, answers, classes)
     specs, rows = [{"displayName": name} for name in classes], [{"row": row} for row in matrix]
     return {"metrics": rates, "confusion": {"confusionMatrix": {"annotationSpecs": specs, "rows": rows}}}
+
+
+def _comparison(model: str, numbers: Sequence[Number], baseline: str, others: Sequence[Number]) -> Section:
+    """The numbers of both models, and what they were trained with."""
+    from images.trainer.report import Section
+
+    rows = [
+        (this.name, f"{this.value}  ({this.detail})", f"{other.value}  ({other.detail})")
+        for this, other in zip(numbers, others, strict=True)
+    ]
+    rows += [("Hyperparameters", _hyperparameters(model), _hyperparameters(baseline))]
+    note = "Another network, on the same examples."
+    return Section("Beside the baseline", note, None, ("", "this", "baseline"), rows)
+
+
+def _hyperparameters(model: str) -> str:
+    chosen = json.loads((Path(model) / "hyperparameters.json").read_text(encoding="utf-8"))
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in chosen.items())
 
 
 def _history(model: str) -> dict[str, list[float]]:
@@ -105,6 +132,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--system", required=True)
     parser.add_argument("--examples", required=True, help="the folder that ingest wrote")
     parser.add_argument("--model", required=True, help="the folder that train wrote")
+    parser.add_argument("--baseline", help="another such folder, to compare with")
     parser.add_argument("--metrics", required=True, help="the JSON file to write")
     parser.add_argument("--report", required=True, help="the HTML file to write")
     parser.add_argument("--executor_input", help="KFP's ExecutorInput; leave it out by hand")

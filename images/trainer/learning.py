@@ -48,10 +48,14 @@ class Learner:
         system: such as "crnn".
         folder: the Examples.
         hyperparameters: an instance of the system's `Hyperparameters`.
-        epochs: the length of the learning-rate schedule.
+        epochs: passes over the training examples, at most.
         seed: of the weights, the order of the examples, dropout and augmentation. The same seed gives the
             same results on the same machine.
         limit: at most so many training examples; None: all.
+        steps: at most so many steps; None: no limit but `epochs`.
+
+    Attributes:
+        epochs: how many there will be; the last ends with the last step. The learning-rate schedule ends there.
 
     Raises:
         UserError: the Examples are not usable.
@@ -65,6 +69,7 @@ class Learner:
         epochs: int,
         seed: int,
         limit: int | None = None,
+        steps: int | None = None,
     ) -> None:
         keras.utils.set_random_seed(seed)
         tf.config.experimental.enable_op_determinism()
@@ -76,10 +81,13 @@ class Learner:
         self._folder, self._hyperparameters, self._seed, self._limit = folder, hyperparameters, seed, limit
         self.network: keras.Model = self._model.build(hyperparameters, self.schema)
         self._loss: keras.losses.Loss = self._model.loss()
-        steps = epochs * math.ceil(examples.count(self.schema, "train", limit) / hyperparameters.batch_size)
+        an_epoch = math.ceil(examples.count(self.schema, "train", limit) / hyperparameters.batch_size)
+        self._steps = min(epochs * an_epoch, steps or epochs * an_epoch)
+        self.epochs = math.ceil(self._steps / an_epoch)
+        self._left_for_last = self._steps - (self.epochs - 1) * an_epoch
         self.network.compile(
             optimizer=keras.optimizers.AdamW(
-                _schedule(hyperparameters.learning_rate, steps),
+                _schedule(hyperparameters.learning_rate, self._steps),
                 weight_decay=WEIGHT_DECAY,
                 global_clipnorm=5.0,
             ),
@@ -164,6 +172,8 @@ class Learner:
             inputs = self._model.augment(self._model.inputs(batch), seeds, self._hyperparameters)
             return inputs, self._model.targets(batch)
 
+        if epoch == self.epochs:
+            batches = batches.take(self._left_for_last)
         return batches.enumerate().map(pair, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 

@@ -26,7 +26,14 @@ PATIENCE = 6  # epochs in which neither the validation error nor the validation 
 
 
 def train(
-    system: str, examples: str, hyperparameters: str, epochs: int, seed: int, checkpoints: str, model: str
+    system: str,
+    examples: str,
+    hyperparameters: str,
+    epochs: int,
+    seed: int,
+    checkpoints: str,
+    model: str,
+    steps: int | None = None,
 ) -> dict[str, float]:
     """Trains a network.
 
@@ -34,11 +41,12 @@ def train(
         system: such as "crnn".
         examples: the folder that ingest wrote.
         hyperparameters: a JSON file, as tune writes it.
-        epochs: at most so many; also the length of the learning-rate schedule.
+        epochs: at most so many; the learning-rate schedule ends with the last.
         seed: of everything random.
         checkpoints: a folder that outlives this process. A checkpoint there is used if it belongs to the same
-            system, examples, hyperparameters, epochs and seed.
+            system, examples, hyperparameters, epochs, steps and seed.
         model: the folder to write: model.keras, history.csv, logs/, schema.json, hyperparameters.json.
+        steps: at most so many; None: no limit but `epochs`.
 
     Returns:
         `epochs` run, the `best_epoch`, and its `val_loss` and error rate.
@@ -48,12 +56,15 @@ def train(
     """
     if epochs < 1:
         raise UserError(f"--epochs={epochs}: give at least 1")
+    if steps is not None and steps < 1:
+        raise UserError(f"--steps={steps}: give at least 1, or leave it out")
     chosen = read_hyperparameters(system, hyperparameters)
     settings = {
         "system": system,
         "examples": executor.digest(examples),
         "hyperparameters": spaces.to_dict(chosen),
         "epochs": epochs,
+        "steps": steps,
         "seed": seed,
     }
     from images.trainer.checkpoints import (
@@ -61,8 +72,8 @@ def train(
     )  # From here on the inputs are sound and TensorFlow is worth it.
     from images.trainer.learning import Learner
 
-    learner = Learner(system, examples, chosen, epochs, seed)
-    history, best = _learn(learner, Checkpoint(checkpoints, settings), epochs)
+    learner = Learner(system, examples, chosen, epochs, seed, steps=steps)
+    history, best = _learn(learner, Checkpoint(checkpoints, settings))
     with executor.whole(model) as aside:
         aside.mkdir()
         learner.save(best, aside / "model.keras")
@@ -97,7 +108,7 @@ def read_hyperparameters(system: str, file: str) -> Any:
     return spaces.parse(space, values)
 
 
-def _learn(learner: Learner, checkpoint: Any, epochs: int) -> tuple[list[Epoch], list[Any]]:
+def _learn(learner: Learner, checkpoint: Any) -> tuple[list[Epoch], list[Any]]:
     """Runs the epochs that are still to do; returns all epochs and the best weights."""
     from images.trainer.learning import Epoch
 
@@ -107,15 +118,15 @@ def _learn(learner: Learner, checkpoint: Any, epochs: int) -> tuple[list[Epoch],
         arrays, progress = found
         learner.restore(arrays["state"])
         best, history = arrays["best"], [Epoch(**epoch) for epoch in progress]
-        print(f"resuming after epoch {len(history)}/{epochs}")
-    while len(history) < epochs and not _stalled(history):
+        print(f"resuming after epoch {len(history)}/{learner.epochs}")
+    while len(history) < learner.epochs and not _stalled(history):
         epoch = learner.learn(len(history) + 1)
         if all(_rank(epoch) < _rank(earlier) for earlier in history):
             best = learner.weights()
         history.append(epoch)
         checkpoint.save({"state": learner.snapshot(), "best": best}, [dataclasses.asdict(epoch) for epoch in history])
         print(
-            f"epoch {epoch.epoch}/{epochs}  loss {epoch.loss:.3f}  val_loss {epoch.val_loss:.3f}  "
+            f"epoch {epoch.epoch}/{learner.epochs}  loss {epoch.loss:.3f}  val_loss {epoch.val_loss:.3f}  "
             f"val_{learner.monitor} {epoch.error:.4f}  {epoch.seconds:.0f} s"
         )
     return history, best
@@ -175,6 +186,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--examples", required=True, help="the folder that ingest wrote")
     parser.add_argument("--hyperparameters", required=True, help="a JSON file of names and values")
     parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--steps", type=int, help="at most so many, where epochs are long")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--checkpoints", required=True, help="a folder that outlives a kill")
     parser.add_argument("--model", required=True, help="the folder to write")

@@ -81,6 +81,8 @@ BOUNDS: Mapping[str, Any] = {
     "trial_epochs": POSITIVE,
     "trial_examples": POSITIVE,
     "train_epochs": POSITIVE,
+    "train_steps": POSITIVE,
+    "classic_steps": POSITIVE,
     "seed": Field(ge=0),
     "machine_type": Field(min_length=1),
     "accelerator_count": Field(ge=0),

@@ -50,7 +50,7 @@ def trainer(checkout: Checkout) -> psutil.Process | None:
 
 def trained(checkout: Checkout) -> int:
     """Nanosecond at which training last finished an epoch; 0 before the first."""
-    found = checkout.folder.glob(".localvertex/gcs/**/checkpoints/checkpoint.npz")
+    found = checkout.folder.glob(".localvertex/gcs/**/checkpoints/*.npz")
     return max((path.stat().st_mtime_ns for path in found), default=0)
 
 

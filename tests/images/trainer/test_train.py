@@ -98,10 +98,11 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path, trained,
     assert [[row[name] for name in columns] for row in history(tmp_path / "model")] == uninterrupted
 
 
-def test_a_checkpoint_of_other_settings_is_not_used(tmp_path):
+def test_a_checkpoint_of_other_settings_is_neither_used_nor_overwritten(tmp_path):
     arrays = {"state": [np.arange(3.0), np.array(7)], "best": []}
     Checkpoint(tmp_path, {"seed": 1}).save({**arrays, "best": [np.ones((2, 2))]}, [{"epoch": 1}])
     assert Checkpoint(tmp_path, {"seed": 2}).load() is None
+    Checkpoint(tmp_path, {"seed": 2}).save(arrays, [])
     found, progress = Checkpoint(tmp_path, {"seed": 1}).load()
     assert progress == [{"epoch": 1}]
     np.testing.assert_array_equal(found["state"][0], np.arange(3.0))
@@ -111,7 +112,9 @@ def test_a_checkpoint_of_other_settings_is_not_used(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip after all"])
 def test_a_damaged_checkpoint_is_not_used(tmp_path, content):
-    (tmp_path / "checkpoint.npz").write_bytes(content)
+    Checkpoint(tmp_path, {}).save({"state": []}, [])
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(content)
     assert Checkpoint(tmp_path, {}).load() is None
 
 

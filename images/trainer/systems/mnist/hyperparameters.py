@@ -27,3 +27,9 @@ class Hyperparameters:
     dropout: float = within(Float(0.0, 0.5), 0.2)
     augmentation: float = within(Float(0.0, 1.0), 0.6)
     width: int = within(Discrete((16, 24, 32)), 24, when=When("architecture", ("modern",)))
+
+
+PRESETS = {
+    # The classic tutorial's own: 50 digits a step, half of the features dropped, digits as they are.
+    "classic": Hyperparameters("classic", learning_rate=1e-3, batch_size=50, dropout=0.5, augmentation=0.0),
+}
