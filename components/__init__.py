@@ -1,5 +1,7 @@
 """The stages' contracts: inputs, outputs, image and command of each; composed by `pipelines`."""
 
+from components.compare import compare
+from components.cross_validate import cross_validate
 from components.deploy import deploy
 from components.evaluate import evaluate, evaluate_classifier
 from components.export import export
@@ -9,4 +11,16 @@ from components.preset import preset
 from components.train import train
 from components.tune import tune
 
-__all__ = ["Images", "deploy", "evaluate", "evaluate_classifier", "export", "ingest", "preset", "train", "tune"]
+__all__ = [
+    "Images",
+    "compare",
+    "cross_validate",
+    "deploy",
+    "evaluate",
+    "evaluate_classifier",
+    "export",
+    "ingest",
+    "preset",
+    "train",
+    "tune",
+]

@@ -1,5 +1,7 @@
 """Evaluate: scores of the trained network on the test split, and a report of its mistakes."""
 
+from typing import Any
+
 from kfp import dsl
 from kfp.dsl import HTML, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
 
@@ -44,28 +46,29 @@ def evaluate_classifier(system: str, image: str) -> dsl.base_component.BaseCompo
     def evaluate(
         examples: Input[Dataset],
         model: Input[Model],
-        baseline: Input[Model],
         metrics: Output[Metrics],
         confusion: Output[ClassificationMetrics],
         report: Output[HTML],
+        baseline: Input[Model] = None,
     ) -> dsl.ContainerSpec:
         """Measures the network on examples it has never seen.
 
         Args:
             examples: what ingest wrote; only `test/` is read.
             model: what train wrote.
-            baseline: what train wrote of another network; its scores stand beside the model's.
             metrics: the scores, with their confidence intervals, and the baseline's as `baseline_<name>`.
             confusion: how often each class was taken for each.
             report: learning curve, tables of errors and the worst examples, as one page.
+            baseline: what train wrote of another network; its scores stand beside the model's.
         """
-        return _container(system, image, examples, model, metrics, report, f"--baseline={baseline.path}")
+        beside = dsl.IfPresentPlaceholder("baseline", f"--baseline={baseline.path}")
+        return _container(system, image, examples, model, metrics, report, beside)
 
     return evaluate
 
 
 def _container(
-    system: str, image: str, examples: Dataset, model: Model, metrics: Metrics, report: HTML, *flags: str
+    system: str, image: str, examples: Dataset, model: Model, metrics: Metrics, report: HTML, *flags: Any
 ) -> dsl.ContainerSpec:
     return dsl.ContainerSpec(
         image=image,

@@ -59,7 +59,7 @@ def file_instance(original: bytes) -> dict[str, Any]:
 
 
 class Labels(Protocol):
-    """What was learned from the labels of the training split."""
+    """What was learned from the training split."""
 
     def encode(self, label: str) -> Mapping[str, Value]:
         """The features that stand for a label; raises Rejection when the training split does not teach it."""
@@ -88,8 +88,8 @@ class Data(Protocol):
     def features(self, candidate: Candidate, original: bytes) -> Mapping[str, Value]:
         """The features that do not depend on other inputs; raises Rejection."""
 
-    def learn(self, labels: Sequence[str]) -> Labels:
-        """Learns from the labels of the training split."""
+    def learn(self, training: Sequence[Candidate]) -> Labels:
+        """Learns from the training split."""
 
     def schema(self, labels: Any, kept: Sequence[str], left_out: Sequence[tuple[str, str]]) -> dict[str, Any]:
         """The system's part of schema.json.

@@ -55,7 +55,8 @@ def evaluate(
         beside = measured.evaluate(*_read_test_split(system, examples, baseline)[:2])
         sections.append(_comparison(model, numbers, baseline, shown.numbers(beside)))
         rates |= {f"baseline_{name}": rate for name, rate in beside.items()}
-    html = page(shown.TITLE, _hyperparameters(model), numbers, sections)
+    subtitle = ", ".join(f"{name} {value}" for name, value in _hyperparameters(model).items())
+    html = page(shown.TITLE, subtitle, numbers, sections)
     with executor.whole(metrics) as aside:
         aside.write_text(json.dumps(rates, indent=2) + "\n", encoding="utf-8")
     with executor.whole(report) as aside:
@@ -72,18 +73,16 @@ def _comparison(model: str, numbers: Sequence[Number], baseline: str, others: Se
     """The numbers of both models, and what they were trained with."""
     from images.trainer.report import Section
 
-    rows = [
-        (this.name, f"{this.value}  ({this.detail})", f"{other.value}  ({other.detail})")
-        for this, other in zip(numbers, others, strict=True)
-    ]
-    rows += [("Hyperparameters", _hyperparameters(model), _hyperparameters(baseline))]
+    rows = [(this.name, this.value, other.value) for this, other in zip(numbers, others, strict=True)]
+    chosen, beside = _hyperparameters(model), _hyperparameters(baseline)
+    rows += [(name, chosen.get(name, "-"), beside.get(name, "-")) for name in {**chosen, **beside}]
     note = "Another network, on the same examples."
     return Section("Beside the baseline", note, None, ("", "this", "baseline"), rows)
 
 
-def _hyperparameters(model: str) -> str:
+def _hyperparameters(model: str) -> dict[str, str]:
     chosen = json.loads((Path(model) / "hyperparameters.json").read_text(encoding="utf-8"))
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in chosen.items())
+    return {name.replace("_", " "): str(value) for name, value in chosen.items()}
 
 
 def _history(model: str) -> dict[str, list[float]]:

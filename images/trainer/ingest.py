@@ -100,7 +100,7 @@ class Selection:
     """Which inputs become examples of which split, and which are left out.
 
     Attributes:
-        labels: what was learned from the labels of the training split.
+        labels: what was learned from the training split.
         members: of each split, shuffled.
         rejected: with the reason of each.
         split_by: what is never divided between splits: the system's groups, or inputs of equal content.
@@ -235,7 +235,7 @@ def _select(source: Source, data: Data, inputs: Sequence[Input], max_reject_shar
     _check_enough(source, len(readable), rejected, len(inputs), max_reject_share)
     readable = list(_outside_test(readable, rejected))
     split_by, by_split = _split(readable, data)
-    labels = data.learn([each.candidate.label for each in by_split[splits.TRAIN]])
+    labels = data.learn([each.candidate for each in by_split[splits.TRAIN]])
     members = {split: list(_encoded(labels, by_split[split], rejected)) for split in splits.SPLITS}
     _check_enough(source, min(map(len, members.values())), rejected, len(inputs), max_reject_share)
     return Selection(labels, members, rejected, split_by)

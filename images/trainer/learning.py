@@ -86,11 +86,7 @@ class Learner:
         self.epochs = math.ceil(self._steps / an_epoch)
         self._left_for_last = self._steps - (self.epochs - 1) * an_epoch
         self.network.compile(
-            optimizer=keras.optimizers.AdamW(
-                _schedule(hyperparameters.learning_rate, self._steps),
-                weight_decay=WEIGHT_DECAY,
-                global_clipnorm=5.0,
-            ),
+            optimizer=optimizer(hyperparameters.learning_rate, self._steps),
             loss=self._loss,
             jit_compile=False,
         )
@@ -175,6 +171,12 @@ class Learner:
         if epoch == self.epochs:
             batches = batches.take(self._left_for_last)
         return batches.enumerate().map(pair, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def optimizer(learning_rate: float, steps: int) -> keras.optimizers.Optimizer:
+    """AdamW, whose rate rises to `learning_rate` at first and falls to nothing in `steps`."""
+    schedule = _schedule(learning_rate, steps)
+    return keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=5.0)
 
 
 def _schedule(highest: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:

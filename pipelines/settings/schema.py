@@ -83,6 +83,8 @@ BOUNDS: Mapping[str, Any] = {
     "train_epochs": POSITIVE,
     "train_steps": POSITIVE,
     "classic_steps": POSITIVE,
+    "seeds": POSITIVE,
+    "fold_epochs": POSITIVE,
     "seed": Field(ge=0),
     "machine_type": Field(min_length=1),
     "accelerator_count": Field(ge=0),

@@ -152,9 +152,9 @@ class Data:
             raise Rejection("no writing in the image", f"every pixel is {darkest}")
         return {"image": padded(grey, self._width, self._height).tobytes()}
 
-    def learn(self, labels: Sequence[str]) -> Alphabet:
+    def learn(self, training: Sequence[Candidate]) -> Alphabet:
         """Learns the alphabet from the labels of the training split."""
-        return Alphabet.learned(labels)
+        return Alphabet.learned([each.label for each in training])
 
     def schema(self, labels: Alphabet, kept: Sequence[str], left_out: Sequence[tuple[str, str]]) -> dict[str, Any]:
         """The image's shape, the alphabet, and in how many words left out each unknown character stands."""

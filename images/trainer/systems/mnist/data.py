@@ -98,8 +98,8 @@ class Data:
             raise Rejection("no writing in the image", f"every pixel is {darkest}")
         return {"image": grey.tobytes()}
 
-    def learn(self, labels: Sequence[str]) -> Digits:
-        """Nothing is to be learned from the labels."""
+    def learn(self, training: Sequence[Candidate]) -> Digits:
+        """Nothing is to be learned: the classes are known."""
         return Digits()
 
     def schema(self, labels: Digits, kept: Sequence[str], left_out: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Irises: four lengths of a flower, three species."""

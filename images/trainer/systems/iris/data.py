@@ -1,0 +1,141 @@
+"""Irises, as ingest reads them: CSV files of four lengths in centimetres and a species.
+
+The classic pair `iris_training.csv` and `iris_test.csv` keeps its split. Its header is misspelt (`PentalLength`):
+columns whose names are not known are matched by position, and ingest says so.
+
+Source: R. A. Fisher, "The use of multiple measurements in taxonomic problems" (1936).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from images.executor import UserError
+from images.trainer import splits, tables
+from images.trainer.candidates import Candidate
+from images.trainer.records import Value
+from images.trainer.sources import Source
+
+CLASSES = ("setosa", "versicolor", "virginica")
+COLUMNS = tuple(
+    tables.Column(name, 0.0, 30.0) for name in ("sepal_length", "sepal_width", "petal_length", "petal_width")
+)
+NAMES = tuple(column.name for column in COLUMNS)
+LABEL = "species"
+BINS = 10
+
+_SPELLINGS = {spelling: name for number, name in enumerate(CLASSES) for spelling in (name, f"iris-{name}", str(number))}
+
+
+class Flowers:
+    """What the training rows teach: the distribution of each column.
+
+    Args:
+        values: float [rows, columns] of the training split.
+    """
+
+    def __init__(self, values: Any) -> None:
+        self.statistics = {name: statistics(values[:, index]) for index, name in enumerate(NAMES)}
+
+    def encode(self, label: str) -> dict[str, Value]:
+        """The class of a species."""
+        return {"label": [CLASSES.index(label)]}
+
+
+def statistics(values: Any) -> dict[str, Any]:
+    """The distribution of one column.
+
+    Args:
+        values: float [rows].
+
+    Returns:
+        `mean`, `deviation`, `minimum`, `maximum`, and a histogram of equally filled bins: `edges` between them, without
+        the outermost, and the `shares` of rows in them.
+    """
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]))
+    counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
+    return {
+        "mean": float(np.mean(values)),
+        "deviation": float(np.std(values)),
+        "minimum": float(np.min(values)),
+        "maximum": float(np.max(values)),
+        "edges": [float(edge) for edge in edges],
+        "shares": [float(share) for share in counts / len(values)],
+    }
+
+
+class Data:
+    """Reads irises from a source; keeps the table in memory."""
+
+    group_name = "group"
+    stratified = True
+
+    def __init__(self) -> None:
+        self._rows: dict[str, tuple[float, ...]] = {}
+
+    def candidates(self, source: Source) -> Iterator[Candidate]:
+        """Lists the rows of all CSV files.
+
+        Raises:
+            UserError: there is none, or one is no table of irises.
+        """
+        names = [name for name in source.names if name.lower().endswith(".csv")]
+        if not names:
+            raise UserError(f"{source.root}: no .csv file among its {len(source.names)} files")
+        for name in names:
+            data = source.read(name, 0, tables.MAX_BYTES + 1)
+            rows, note = tables.rows(data, str(source.root / name), COLUMNS, LABEL, _SPELLINGS)
+            if note:
+                print(note, flush=True)
+            for row in rows:
+                key = f"{name}:{row.line}"
+                self._rows[key] = row.values
+                yield Candidate(key, name, row.label, split=_split(name), fault=row.fault)
+
+    def original(self, source: Source, candidate: Candidate) -> bytes:
+        """The row's numbers, as a line of CSV."""
+        return ",".join(f"{value:g}" for value in self._rows[candidate.key]).encode()
+
+    def instance(self, original: bytes) -> dict[str, Any]:
+        """The row's numbers by name."""
+        return dict(zip(NAMES, map(float, original.split(b",")), strict=True))
+
+    def features(self, candidate: Candidate, original: bytes) -> dict[str, Value]:
+        """The row's numbers, in the order of the columns."""
+        return {"numbers": [float(number) for number in original.split(b",")]}
+
+    def learn(self, training: Sequence[Candidate]) -> Flowers:
+        """Learns the distribution of each column."""
+        return Flowers(np.array([self._rows[each.key] for each in training]))
+
+    def schema(self, labels: Flowers, kept: Sequence[str], left_out: Sequence[tuple[str, str]]) -> dict[str, Any]:
+        """The classes, and the statistics of the training split's columns."""
+        return {
+            "classes": list(CLASSES),
+            "columns": labels.statistics,
+            "features": {
+                "numbers": {"dtype": "float32", "shape": [len(COLUMNS)]},
+                "label": {"dtype": "int64", "shape": []},
+                "key": {"dtype": "string", "shape": []},
+            },
+        }
+
+
+def _split(name: str) -> str:
+    stem = PurePosixPath(name).stem.lower()
+    return splits.TRAIN if "train" in stem else splits.TEST if "test" in stem else ""
+
+
+def data(settings: Mapping[str, int]) -> Data:
+    """This system's format; it has no settings.
+
+    Raises:
+        UserError: one is given.
+    """
+    for name, value in settings.items():
+        raise UserError(f"--{name}={value}: irises have no such setting; leave it out")
+    return Data()
