@@ -40,8 +40,9 @@ class Servable:
         Args:
             instances: a list of one JSON object an instance, input name -> value. `{"b64": "…"}` stands for
                 bytes. A string that the signature only passes through, having an output of the same name, may
-                be left out. Where the signature has one input only, its bare value may stand for the object.
-            parameters: a JSON object or None; `signature_name` chooses the signature.
+                be left out. Where the signature has one other input only, its bare value may stand for the object.
+            parameters: a JSON object or None; `signature_name` chooses the signature. Left out, it is the default
+                one, or if the first instance does not have its inputs, the first by name whose inputs it has.
 
         Returns:
             For each instance its outputs by name; bytes that are not text as {"b64": "…"}.
@@ -50,13 +51,10 @@ class Servable:
             BadRequest: the first thing that is wrong, with the index of the instance and the name of the
                 input.
         """
-        signature = self._signature(parameters)
         if not isinstance(instances, list) or not instances:
             raise BadRequest('"instances" must be a list of at least one instance')
-        specs = signature.structured_input_signature[1]
-        passed = {
-            name for name, spec in specs.items() if spec.dtype == tf.string and name in signature.structured_outputs
-        }
+        signature = self._signature(parameters, instances[0])
+        specs, passed = _inputs(signature)
         rows = [_row(instance, index, specs, passed) for index, instance in enumerate(instances)]
         inputs = {name: _column(rows, name, spec) for name, spec in specs.items()}
         try:
@@ -66,21 +64,45 @@ class Servable:
         columns = {name: _plain(tensor.numpy()) for name, tensor in sorted(outputs.items())}
         return [{name: column[index] for name, column in columns.items()} for index in range(len(rows))]
 
-    def _signature(self, parameters: Any) -> Any:
+    def _signature(self, parameters: Any, instance: Any) -> Any:
         if parameters is None:
             parameters = {}
         if not isinstance(parameters, dict):
             raise BadRequest('"parameters" must be an object')
-        name = parameters.get("signature_name", DEFAULT_SIGNATURE)
-        if name not in list(self._model.signatures):
-            raise BadRequest(f"no signature {name!r}; there are {', '.join(sorted(self._model.signatures))}")
+        names = sorted(self._model.signatures, key=lambda name: (name != DEFAULT_SIGNATURE, name))
+        fitting = (name for name in names if _fits(instance, *_inputs(self._model.signatures[name])))
+        name = parameters.get("signature_name") or next(fitting, DEFAULT_SIGNATURE)
+        if name not in names:
+            raise BadRequest(f"no signature {name!r}; there are {', '.join(sorted(names))}")
         return self._model.signatures[name]
+
+
+def _inputs(signature: Any) -> tuple[Mapping[str, tf.TensorSpec], Set[str]]:
+    """A signature's inputs by name, and those that it only passes through."""
+    specs = signature.structured_input_signature[1]
+    return specs, {
+        name for name, spec in specs.items() if spec.dtype == tf.string and name in signature.structured_outputs
+    }
+
+
+def _fits(instance: Any, specs: Mapping[str, tf.TensorSpec], passed: Set[str]) -> bool:
+    """Whether an instance has a signature's inputs; what their values are is not looked at."""
+    if _is_bare(instance):
+        read = [spec for name, spec in specs.items() if name not in passed]
+        return len(read) == 1 and isinstance(instance, list) == (read[0].shape.rank != 1)
+    return specs.keys() - passed <= instance.keys() <= specs.keys()
+
+
+def _is_bare(instance: Any) -> bool:
+    """Whether it is the value of an input rather than an object of values by name."""
+    return not isinstance(instance, dict) or set(instance) == {"b64"}
 
 
 def _row(instance: Any, index: int, specs: Mapping[str, tf.TensorSpec], passed: Set[str]) -> dict[str, Any]:
     """One instance's values by the name of the input; those only passed through may be missing."""
-    if len(specs) == 1 and (not isinstance(instance, dict) or set(instance) == {"b64"}):
-        instance = {next(iter(specs)): instance}
+    read = [name for name in specs if name not in passed]
+    if len(read) == 1 and _is_bare(instance):
+        instance = {read[0]: instance}
     if not isinstance(instance, dict):
         raise BadRequest(f"instance {index}: must be an object with {_names(specs)}")
     for name in instance:
