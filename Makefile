@@ -17,7 +17,7 @@ RUN      := $(VENV)/bin/python
 READY    := $(VENV)/ready-$(shell cat requirements.lock setup.cfg | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock sample compile run predict lineage test lint bench status stop clean
+.PHONY: help setup lock sample compile run predict lineage test lint bench soak status stop clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ lint: $(READY) ## Check style (ruff) and types (mypy)
 
 bench: $(READY) ## Measure speed, as ratios within one run (about twenty minutes)
 	@$(RUN) -m tests.bench
+
+soak: $(READY) ## Run 100 pipelines on localvertex while it, their tasks and their client are killed
+	@SOAK_PIPELINES=100 $(RUN) -m pytest tests/soak
 
 status: $(READY) ## Say whether localvertex runs, and where
 	@$(RUN) -m localvertex status

@@ -30,6 +30,7 @@ from localvertex.store import Store, tables
 
 SCHEME = "gs://"
 
+_LONGEST_NAME, _LONGEST_FILE_NAME = 1024, 255
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 _buckets = sa.Table(
@@ -159,16 +160,13 @@ class Buckets:
 
     def _folder(self, bucket: str) -> Path:
         if not _BUCKET_NAME.fullmatch(bucket):
-            raise exceptions.InvalidArgument(f"Invalid bucket name: '{bucket}'")
+            raise exceptions.InvalidArgument(f"Invalid bucket name: {bucket!r:.300}")
         return self._home.gcs / bucket
 
     def _file(self, bucket: str, name: str) -> Path:
         folder = self._folder(bucket)
+        _check_object_name(name)
         parts = name.removesuffix("/").split("/")
-        if any(part in ("", ".", "..") or "\0" in part or len(os.fsencode(part)) > 255 for part in parts):
-            raise exceptions.InvalidArgument(
-                f"Object name '{name}' cannot be kept as a file: each part between slashes must be a plain file name."
-            )
         path = folder.joinpath(*parts)
         if not path.resolve().is_relative_to(folder.resolve()):
             raise exceptions.InvalidArgument(f"Object name '{name}' leads out of the bucket through a link.")
@@ -466,6 +464,30 @@ def split(uri: str) -> tuple[str, str]:
     return bucket, name
 
 
+def glob_pattern(glob: str) -> re.Pattern[str]:
+    """The names that a glob stands for: `*` and `?` within a folder, `**` across, `[...]` and `{a,b}`.
+
+    See https://cloud.google.com/storage/docs/json_api/v1/objects/list#list-objects-and-prefixes-using-glob.
+
+    Raises:
+        google.api_core.exceptions.InvalidArgument: it is none.
+    """
+    tokens = {"**": ".*", "*": "[^/]*", "?": "[^/]", "{": "(?:", "}": ")", ",": "|"}
+    pieces, depth = [], 0
+    for token in re.findall(r"\*\*|\[[^\]]+\]|\\.|.", glob, re.DOTALL):
+        depth += {"{": 1, "}": -1}.get(token, 0)
+        if token.startswith("[") and len(token) > 2:
+            pieces.append(token.replace("[!", "[^", 1))
+        elif token == "," and depth <= 0:
+            pieces.append(",")
+        else:
+            pieces.append(tokens.get(token) or re.escape(token.removeprefix("\\") or token))
+    try:
+        return re.compile("".join(pieces), re.DOTALL)
+    except re.error as error:
+        raise exceptions.InvalidArgument(f"Invalid glob '{glob}': {error}") from error
+
+
 def merge_patch(current: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """JSON merge patch (RFC 7396): mappings merge, None removes, all else replaces."""
     merged = dict(current)
@@ -473,10 +495,29 @@ def merge_patch(current: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[
         if value is None:
             merged.pop(key, None)
         elif isinstance(value, Mapping):
-            merged[key] = merge_patch(merged.get(key) or {}, value)
+            inside = merged.get(key)
+            merged[key] = merge_patch(inside if isinstance(inside, Mapping) else {}, value)
         else:
             merged[key] = value
     return merged
+
+
+def _check_object_name(name: str) -> None:
+    # https://cloud.google.com/storage/docs/objects#naming
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise exceptions.InvalidArgument(f"Object name {name!a:.300} is not valid Unicode.") from None
+    if not 1 <= size <= _LONGEST_NAME or "\r" in name or "\n" in name:
+        raise exceptions.InvalidArgument(
+            f"Object name {name!r:.300}: a name has 1 to {_LONGEST_NAME} bytes in UTF-8, and no line breaks."
+        )
+    parts = name.removesuffix("/").split("/")
+    if any(part in ("", ".", "..") or "\0" in part or len(part.encode()) > _LONGEST_FILE_NAME for part in parts):
+        raise exceptions.InvalidArgument(
+            f"Object name {name!r:.300} cannot be kept as a file: each part between slashes must be a plain file name "
+            f"of at most {_LONGEST_FILE_NAME} bytes."
+        )
 
 
 def _files(

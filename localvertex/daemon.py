@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -41,11 +42,13 @@ class Running:
         pid: its process.
         port: its proxy's, on 127.0.0.1.
         started: seconds since 1970.
+        images: the file of its image table; empty for none.
     """
 
     pid: int
     port: int
     started: float
+    images: str = ""
 
 
 def find(home: Home) -> Running | None:
@@ -79,9 +82,7 @@ def start(home: Home, environment: Mapping[str, str] = os.environ) -> tuple[Runn
         DaemonError: it cannot be started.
     """
     home.create()
-    if running := find(home):
-        return running, False
-    with _exclusive(home.path / "start.lock"):
+    with _exclusive(_start_lock(home)):
         if running := find(home):
             return running, False
         return _launch(home, environment), True
@@ -93,6 +94,51 @@ def stop(home: Home) -> Running | None:
     Raises:
         DaemonError: it does not end.
     """
+    if not home.path.is_dir():
+        return None
+    with _exclusive(_start_lock(home)):
+        return _end(home)
+
+
+def reset(home: Home) -> None:
+    """End the server and everything it started, and delete the state folder.
+
+    Raises:
+        DaemonError: the folder is not a state folder, or holds something else too; nothing is deleted then.
+    """
+    from localvertex import database
+    from localvertex.workloads.process import ProcessRunner
+    from localvertex.workloads.table import ImageTable
+
+    check_resettable(home)
+    with _exclusive(_start_lock(home)):
+        _end(home)
+        check_resettable(home)
+        # What a killed server left running would write on, and nobody could find it any more.
+        ProcessRunner(home, ImageTable((), home.path), {}).sweep()
+        try:
+            database.erase(home.store_url)
+        except database.DatabaseError as error:
+            raise DaemonError(f"{error}; nothing was deleted") from error
+        shutil.rmtree(home.path)
+
+
+def check_resettable(home: Home) -> None:
+    """Make sure that deleting the folder deletes nothing but localvertex's state.
+
+    Raises:
+        DaemonError: it is not a state folder, or holds something else too.
+    """
+    if home.path.is_symlink() or not (home.keys / "service-account.json").is_file():
+        raise DaemonError(f"{home.path} is not a state folder of localvertex: nothing was deleted")
+    if foreign := home.foreign():
+        raise DaemonError(
+            f"{home.path} holds what localvertex did not put there ({', '.join(foreign[:5])}): "
+            "move it elsewhere first; nothing was deleted"
+        )
+
+
+def _end(home: Home) -> Running | None:
     running = find(home)
     if running is None:
         return None
@@ -109,8 +155,11 @@ def stop(home: Home) -> Running | None:
     raise DaemonError(f"the server (process {running.pid}) does not end")
 
 
-def take(home: Home) -> None:
+def take(home: Home) -> int:
     """Become the one server of a state folder, until this process ends.
+
+    Returns:
+        What `is_taken` asks for.
 
     Raises:
         DaemonError: there is one already.
@@ -124,6 +173,15 @@ def take(home: Home) -> None:
         time.sleep(_POLL)
     # Not closed: the kernel lets go of the lock when the process is gone, and not before.
     _description(home).unlink(missing_ok=True)
+    return file
+
+
+def is_taken(home: Home, taken: int) -> bool:
+    """Whether this process is still the server of a state folder: not if somebody deleted the folder."""
+    try:
+        return os.path.samestat(os.fstat(taken), _lock_file(home).stat())
+    except FileNotFoundError:
+        return False
 
 
 def listen(home: Home, port: int) -> socket.socket:
@@ -148,9 +206,14 @@ def listen(home: Home, port: int) -> socket.socket:
     return taken
 
 
-def announce(home: Home, port: int) -> None:
-    """Say that this process serves and is ready."""
-    _write(_description(home), json.dumps(asdict(Running(os.getpid(), port, time.time()))))
+def announce(home: Home, port: int, images: Path | None = None) -> None:
+    """Say that this process serves and is ready.
+
+    Args:
+        images: the file of its image table.
+    """
+    running = Running(os.getpid(), port, time.time(), str(images or ""))
+    _write(_description(home), json.dumps(asdict(running)))
 
 
 def _launch(home: Home, environment: Mapping[str, str]) -> Running:
@@ -197,9 +260,19 @@ def _reason(log: Path, offset: int) -> str:
 
 @contextmanager
 def _exclusive(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    """One command at a time starts, ends or deletes."""
+    while True:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            file = path.open("a")
+        except FileNotFoundError:
+            continue  # deleted since
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever waited here while the folder was deleted holds the lock of a file that is no more.
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                yield
+                return
 
 
 def _is_locked(path: Path) -> bool:
@@ -219,9 +292,14 @@ def _try_lock(file: int, kind: int) -> bool:
 
 
 def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    # One name for all: what a kill leaves of it goes with the next write. Only the one server of a folder writes.
+    aside = path.with_name(f"{path.name}.new")
     aside.write_text(text)
     os.replace(aside, path)
+
+
+def _start_lock(home: Home) -> Path:
+    return home.path / "start.lock"
 
 
 def _lock_file(home: Home) -> Path:

@@ -1,10 +1,10 @@
 """Filters, ordering and paging of lists, for any kind of resource.
 
 The filter language is the part of AIP-160 that the Vertex AI reference documents for its lists; as there,
-OR binds tighter than AND, and `*` in a text stands for any characters. What the store has a column for is
-decided by the database, the rest on the message.
+OR binds tighter than AND, and `*` in a text stands for any characters. What the store has a column or a facet
+for is decided by the database, the rest on the message.
 
-Sources: https://google.aip.dev/160, https://google.aip.dev/132#ordering,
+Sources: https://google.aip.dev/160, https://google.aip.dev/132#ordering, https://google.aip.dev/158,
 https://cloud.google.com/vertex-ai/docs/ml-metadata/analyzing
 """
 
@@ -15,8 +15,9 @@ import hashlib
 import json
 import operator
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cmp_to_key
 from typing import Any, Generic, Literal
@@ -28,20 +29,24 @@ from google.api_core import exceptions
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from localvertex import names
+from localvertex import facets, names
 from localvertex.store import Resource, Store, kind_of, parse, resources
+from localvertex.store import facets as store_facets
 
 DEFAULT_PAGE, MAX_PAGE = 100, 1000
 MAX_DEPTH = 5
 """How deep parentheses may nest, as the metadata lists document it."""
 
-_SCAN = 200
-"""How many messages are read at a time when some of them will not pass."""
+PAGE_BYTES = 192 << 10
+"""A page ends early when its messages have come to this much; a run with its details can be large."""
 
-_FEW = 1000
-"""A relation that holds for at most this many is where a search begins; a larger one is asked row by row."""
+_SCAN, _READ = 200, 50
+"""How many messages are read at a time when some of them will not pass, and when all will."""
 
-Related = Callable[[str], sa.Select[str]]
+_FEW, _MANY = 1000, 10_000
+"""How many resources are looked up at a time by what an index says of them, and of how many it may be sorted."""
+
+Related = Callable[[str], sa.Select[int]]
 
 _GRAMMAR = r"""
     start: conjunction?
@@ -80,13 +85,17 @@ _ORDERINGS: Mapping[str, Callable[[Any, Any], Any]] = {
     **{"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge},
 }
 _EQUALITIES = ("=", "!=", ":")
+_TIMES: Mapping[str, sa.Column[Any]] = {
+    **{"create_time": resources.c.created, "update_time": resources.c.updated},
+    **{"start_time": resources.c.started, "end_time": resources.c.ended},
+}
 
 Tree = lark.Tree[lark.Token]
 
 
 @dataclass(frozen=True)
 class Relations:
-    """What filters may ask beyond a resource's own fields; each gives a query of the names it holds for.
+    """What filters may ask beyond a resource's own fields; each gives a query of the ids it holds for.
 
     Args:
         functions: `in_context("name")`.
@@ -97,19 +106,39 @@ class Relations:
     collections: Mapping[str, Related] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Postings:
+    """Where an index can say for which resources a comparison holds.
+
+    Args:
+        column: of ids, of `resources` or of a table that refers to it.
+        where: conditions on that table.
+        ordered: the index gives the ids newest first, without having to sort them.
+    """
+
+    column: sa.ColumnElement[int]
+    where: Sequence[sa.ColumnElement[bool]]
+    ordered: bool = True
+
+    def below(self, id: int | None) -> sa.Select[int]:
+        """A query of the ids, or of those below one."""
+        query = sa.select(self.column).where(*self.where)
+        return query if id is None else query.where(self.column < id)
+
+
 @dataclass(frozen=True, eq=False)
 class Leaf:
     """One comparison, decided either by the database (`where`) or on the message (`test`).
 
     Args:
         narrows: beside `test`, a condition that whatever passes it fulfils.
-        names: beside `where`, a query of the names that it holds for, when there is one.
+        postings: where an index says for which resources `where` or `narrows` holds.
     """
 
     where: sa.ColumnElement[bool] | None = None
     test: Callable[[Message], bool] | None = None
     narrows: sa.ColumnElement[bool] | None = None
-    names: sa.Select[str] | None = None
+    postings: Postings | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +150,7 @@ class Combination:
 
 
 Condition = Leaf | Combination
+_AnyPostings = Sequence[Postings]
 
 
 def listing(
@@ -135,6 +165,7 @@ def listing(
     where: Sequence[sa.ColumnElement[bool]] = (),
     relations: Relations | None = None,
     maximum: int = MAX_PAGE,
+    page_bytes: int = PAGE_BYTES,
 ) -> tuple[list[Resource], str]:
     """One page of the resources of a kind, newest first unless ordered otherwise.
 
@@ -148,6 +179,7 @@ def listing(
         where: more conditions, on the columns of `resources`.
         relations: what the filter may use beside the fields.
         maximum: page sizes above it mean this many.
+        page_bytes: end the page when its messages have come to this much, though it be short (AIP-158).
 
     Returns:
         The resources, and the token of the next page, '' after the last.
@@ -162,8 +194,10 @@ def listing(
     scan = _Scan(store, kind, condition, _under(parent, where))
     page: list[Resource] = []
     position: list[Any] = []
+    weight = 0
     for keys, resource in order.walk(scan, _read_token(page_token, question, len(order.keys)), size + 1):
-        if len(page) == size:
+        weight += type(resource).pb(resource).ByteSize()
+        if len(page) == size or (page and weight > page_bytes):
             return page, _write_token(question, position)
         page.append(resource)
         position = keys
@@ -199,6 +233,16 @@ def parse_filter(kind: type[proto.Message], filter: str, relations: Relations | 
     except lark.exceptions.UnexpectedInput as error:
         raise _syntax_error(filter, error) from None
     return _Compiler(kind, filter, relations or Relations()).join("and", tree.children)
+
+
+def predicate(kind: type[proto.Message], filter: str) -> Callable[[Any], bool]:
+    """What a filter asks, as a test of messages that no store holds.
+
+    Raises:
+        google.api_core.exceptions.InvalidArgument: what is wrong with the filter, and at which position.
+    """
+    condition = parse_filter(kind, filter)
+    return lambda message: _decide(condition, kind.pb(message), {})
 
 
 class _Compiler:
@@ -251,10 +295,10 @@ class _Compiler:
             raise self._error(tree, f"'{comparator}' takes one value; quote a value that holds commas")
         return self._all([self._leaf(path, str(comparator), value) for value in values])
 
-    def _all(self, leaves: Sequence[Leaf]) -> Condition:
-        return leaves[0] if len(leaves) == 1 else Combination("and", tuple(leaves))
+    def _all(self, conditions: Sequence[Condition]) -> Condition:
+        return conditions[0] if len(conditions) == 1 else Combination("and", tuple(conditions))
 
-    def _leaf(self, path: Tree, comparator: str, value: Any) -> Leaf:
+    def _leaf(self, path: Tree, comparator: str, value: Any) -> Condition:
         segments = [_unquote(str(segment)) for segment in path.children]
         text = _unquote(str(value.children[0]))
         if len(segments) == 1 and segments[0] in self._relations.collections:
@@ -279,6 +323,39 @@ class _Unsupported(Exception):
 
 
 @dataclass(frozen=True)
+class _Facet:
+    """Something that the store indexes under a path of its own (see `localvertex.facets`)."""
+
+    kind: str
+    path: str
+
+    def leaf(self, *where: sa.ColumnElement[bool], ordered: bool = True) -> Leaf:
+        """The facet is there, and its text or number fulfils this."""
+        found, postings = self._found(where, ordered)
+        return Leaf(where=found, postings=postings)
+
+    def narrows(self, test: Callable[[Message], bool], *where: sa.ColumnElement[bool]) -> Leaf:
+        """The test, which nothing passes for which `leaf` does not hold."""
+        found, postings = self._found(where, ordered=False)
+        return Leaf(test=test, narrows=found, postings=postings)
+
+    def order(self, type: Any) -> sa.ColumnElement[Any]:
+        """What to order by: the text or the number; where there is none, what comes before all others."""
+        column, least = (store_facets.c.text, "") if type == "text" else (store_facets.c.number, -sys.float_info.max)
+        query = sa.select(column).where(store_facets.c.resource == resources.c.id, store_facets.c.path == self.path)
+        return sa.func.coalesce(query.correlate(resources).scalar_subquery(), least)
+
+    def entry(self, key: str) -> _Facet:
+        """One entry of the map that this is the path of."""
+        return _Facet(self.kind, f"{self.path}.{key}")
+
+    def _found(self, where: Sequence[sa.ColumnElement[bool]], ordered: bool) -> tuple[sa.ColumnElement[bool], Postings]:
+        known = [store_facets.c.kind == self.kind, store_facets.c.path == self.path, *where]
+        found = sa.exists().where(store_facets.c.resource == resources.c.id, *known)
+        return found, Postings(store_facets.c.resource, known, ordered)
+
+
+@dataclass(frozen=True)
 class _Field:
     """One thing of a message to compare.
 
@@ -287,15 +364,17 @@ class _Field:
             (a Struct's value of a type that only the message knows).
         get: its value in a message; None where the message has none.
         column: the column of `resources` that holds the same.
+        facet: where the store indexes the same.
     """
 
     type: Literal["text", "number", "bool", "time", "many", "message", "any"] | EnumDescriptor
     get: Callable[[Any], Any]
     column: sa.Column[Any] | None = None
+    facet: _Facet | None = None
 
-    def compare(self, comparator: str, text: str) -> Leaf:
+    def compare(self, comparator: str, text: str) -> Condition:
         if comparator == ":" and text == "*":
-            return Leaf(test=lambda message: _is_present(self.get(message)))
+            return self._present()
         match self.type:
             case "text":
                 return self._compare_text(comparator, text)
@@ -314,6 +393,15 @@ class _Field:
             case _:
                 return self._compare_equal(comparator, _enum_number(self.type, text))
 
+    def _present(self) -> Condition:
+        if self.facet is not None and self.type in ("text", "number", "bool"):
+            return self.facet.leaf(*([store_facets.c.text != ""] if self.type == "text" else []), ordered=False)
+        if self.facet is not None and self.type == "any":
+            return _any_type(self.facet)
+        if self.type == "time" and self.column is not None:
+            return Leaf(where=self.column > 0)
+        return Leaf(test=lambda message: _is_present(self.get(message)))
+
     def _compare_text(self, comparator: str, text: str) -> Leaf:
         if "*" not in text:
             return self._compare_equal(comparator, text)
@@ -321,10 +409,7 @@ class _Field:
         matches = re.compile(".*".join(map(re.escape, text.split("*"))), re.DOTALL).fullmatch
         if comparator == "!=":
             return self._tested(lambda value: not matches(value))
-        like = None
-        if self.column is not None:
-            like = self.column.like("%".join(map(_like_escaped, text.split("*"))), escape="\\")
-        return self._tested(lambda value: matches(value) is not None, like)
+        return self._tested(lambda value: matches(value) is not None, text)
 
     def _compare_equal(self, comparator: str, wanted: Any) -> Leaf:
         _check(comparator, _EQUALITIES)
@@ -333,25 +418,72 @@ class _Field:
     def _compare_ordered(self, comparator: str, wanted: Any) -> Leaf:
         compare = _ORDERINGS[comparator]
         if self.column is not None:
-            # The column of a time holds seconds, made of whole microseconds by this same division.
-            return Leaf(where=compare(self.column, wanted / 1_000_000 if self.type == "time" else wanted))
+            return _compare_column(self.column, comparator, wanted, is_time=self.type == "time")
+        if self.facet is not None and self.type in ("number", "bool"):
+            return self.facet.leaf(compare(store_facets.c.number, float(wanted)), ordered=comparator in "=:")
+        if self.facet is not None and len(wanted) < facets.MAX_TEXT:
+            return self.facet.leaf(compare(store_facets.c.text, wanted), ordered=comparator in "=:")
         return self._tested(lambda value: bool(compare(value, wanted)))
 
-    def _has(self, comparator: str, text: str) -> Leaf:
+    def _has(self, comparator: str, text: str) -> Condition:
         _check(comparator, (":",))
+        if self.facet is not None:
+            entry = self.facet.entry(text)
+            if self.facet.path == "metadata" and len(entry.path) <= facets.MAX_PATH - facets.MAX_TYPE:
+                return _any_type(entry)
+            if self.facet.path == "labels" and len(entry.path) <= facets.MAX_PATH:
+                return entry.leaf(ordered=False)
         return self._tested(lambda values: text in values)
 
-    def _tested(self, test: Callable[[Any], bool], narrows: sa.ColumnElement[bool] | None = None) -> Leaf:
+    def _tested(self, test: Callable[[Any], bool], pattern: str | None = None) -> Leaf:
+        """A leaf that only the message decides; a pattern is what the texts that pass look like."""
+
         def passes(message: Message) -> bool:
             value = self.get(message)
             return value is not None and test(value)
 
-        return Leaf(test=passes, narrows=narrows)
+        if pattern is None:
+            return self.facet.narrows(passes) if self.facet is not None else Leaf(test=passes)
+        head = pattern.partition("*")[0]
+        if self.facet is not None:
+            return self.facet.narrows(passes, *_begins(store_facets.c.text, head[: facets.MAX_TEXT]))
+        if self.column is None:
+            return Leaf(test=passes)
+        like = self.column.like("%".join(map(_like_escaped, pattern.split("*"))), escape="\\")
+        where = [*_begins(self.column, head), like]
+        return Leaf(test=passes, narrows=sa.and_(*where), postings=Postings(resources.c.id, where, ordered=False))
+
+
+def _compare_column(column: sa.Column[Any], comparator: str, wanted: Any, *, is_time: bool) -> Leaf:
+    # The columns of times hold seconds, made of whole microseconds by this same division, and 0 for no time.
+    where = [_ORDERINGS[comparator](column, wanted / 1_000_000 if is_time else wanted)]
+    if is_time:
+        where.append(column > 0)
+    # What differs from a value is most of everything, and no place to begin.
+    postings = None if comparator == "!=" else Postings(resources.c.id, where, ordered=not is_time)
+    return Leaf(where=sa.and_(*where), postings=postings)
+
+
+def _any_type(facet: _Facet) -> Condition:
+    """A facet of the metadata, whichever type its value has."""
+    return Combination("or", tuple(facet.entry(type).leaf(ordered=False) for type in facets.TYPES))
+
+
+def _begins(column: sa.Column[Any], head: str) -> list[sa.ColumnElement[bool]]:
+    """What the texts that begin so have in common, in the words of an index."""
+    if not head:
+        return []
+    last = ord(head[-1]) + 1
+    after = [] if 0xD800 <= last < 0xE000 or last > 0x10FFFF else [column < head[:-1] + chr(last)]
+    return [column >= head, *after]
 
 
 def _related(relation: Related, name: str) -> Leaf:
-    names = relation(name)
-    return Leaf(where=names.where(names.selected_columns[0] == resources.c.name).exists(), names=names)
+    ids = relation(name)
+    column = ids.selected_columns[0]
+    whereclause = ids.whereclause
+    assert whereclause is not None
+    return Leaf(where=ids.where(column == resources.c.id).exists(), postings=Postings(column, [whereclause]))
 
 
 def _field(kind: type[proto.Message], segments: Sequence[str]) -> _Field:
@@ -361,10 +493,16 @@ def _field(kind: type[proto.Message], segments: Sequence[str]) -> _Field:
         _Unsupported: there is none, or it cannot be compared.
     """
     descriptor: Descriptor = kind.meta.pb.DESCRIPTOR
-    alias = _alias(kind, descriptor, segments)
-    if alias is not None:
-        return alias
-    return _walk(descriptor, list(segments), lambda message: message)
+    found = _alias(kind, descriptor, segments) or _walk(descriptor, list(segments), lambda message: message)
+    return found if found.column is not None else replace(found, facet=_facet(kind, segments, found))
+
+
+def _facet(kind: type[proto.Message], segments: Sequence[str], found: _Field) -> _Facet | None:
+    first, *rest = segments
+    if found.type in ("any", "many") and facets.has(kind, first, len(rest)):
+        return _Facet(kind_of(kind), ".".join(segments))
+    path = facets.path_of(kind, [_snake(first), *rest])
+    return None if path is None else _Facet(kind_of(kind), path)
 
 
 def _alias(kind: type[proto.Message], descriptor: Descriptor, segments: Sequence[str]) -> _Field | None:
@@ -375,9 +513,8 @@ def _alias(kind: type[proto.Message], descriptor: Descriptor, segments: Sequence
     own = name in descriptor.fields_by_name
     if own and name in ("name", "display_name", "schema_title", "uri"):
         return _Field("text", operator.attrgetter(name), resources.c[name])
-    if own and name in ("create_time", "update_time"):
-        column = resources.c.created if name == "create_time" else resources.c.updated
-        return _Field("time", _walk(descriptor, [name], lambda message: message).get, column)
+    if own and name in _TIMES:
+        return _Field("time", _walk(descriptor, [name], lambda message: message).get, _TIMES[name])
     if own and name == "state" and (enum := descriptor.fields_by_name[name].enum_type) is not None:
         return _Field(enum, operator.attrgetter(name), resources.c.state)
     if not own and name in (_snake(kind.__name__), _snake(kind.__name__) + "_user_id"):
@@ -522,8 +659,21 @@ def _microseconds(text: str) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Ids that an index gave, newest first; and whether these are all."""
+
+    postings: _AnyPostings
+    ids: Sequence[int]
+    whole: bool
+
+
 class _Scan(Generic[Resource]):
-    """The resources of a kind that pass a condition, read from the store in the order of some columns."""
+    """The resources of a kind that pass a condition, read from the store in the order of some columns.
+
+    Without statistics a database cannot tell which of several conditions holds for few, and where to begin. So the
+    indexes are asked first: the search begins with the condition whose newest thousand go back furthest.
+    """
 
     def __init__(
         self,
@@ -535,7 +685,7 @@ class _Scan(Generic[Resource]):
         self.store = store
         self.kind = kind
         self._condition = condition
-        self._where = [*self._begin(), *where, _narrowed(condition)]
+        self._within = [resources.c.kind == kind_of(kind), *where]
         self._exact = _is_exact(condition)
         self._leaves = [] if self._exact else [leaf for leaf in _leaves(condition) if leaf.where is not None]
 
@@ -543,36 +693,102 @@ class _Scan(Generic[Resource]):
         self, keys: Sequence[_Key], after: Sequence[Any] | None, batch: int
     ) -> Iterator[tuple[list[Any], Resource]]:
         """Resources with the values of their keys, beginning after a position."""
-        batch = batch if self._exact else max(batch, _SCAN)
-        columns = [key.column for key in keys if key.column is not None]
-        verdicts = [leaf.where.label(f"leaf_{i}") for i, leaf in enumerate(self._leaves) if leaf.where is not None]
+        newest_first = keys == _NEWEST_FIRST
+        start = self._start(after[0] if newest_first and after is not None else None)
+        if start is not None and newest_first:
+            return self._from(start, batch)
+        if start is not None and start.whole and len(start.ids) <= _FEW:
+            return self._along(keys, after, batch, among=start.ids)
+        return self._along(keys, after, batch)
+
+    def _along(
+        self, keys: Sequence[_Key], after: Sequence[Any] | None, batch: int, among: Sequence[int] | None = None
+    ) -> Iterator[tuple[list[Any], Resource]]:
+        """In the order of the keys, as many at a time as are wanted; only among some ids if they are given."""
+        batch = self._batch(batch)
+        # Along the index of the order, whatever others there are; or by the ids.
+        where = [*self._within, _unplanned([_narrowed(self._condition)])]
+        if among is not None:
+            where = [resources.c.id.in_(among), _unplanned([*self._within, _narrowed(self._condition)])]
         order = [key.column.desc() if key.descends else key.column for key in keys if key.column is not None]
-        query = sa.select(resources.c.body, *columns, *verdicts).where(*self._where).order_by(*order).limit(batch)
+        query = sa.select(resources.c.id).where(*where).order_by(*order).limit(batch)
         while True:
+            # Ids first: what is sorted on the way should not be whole messages.
             page = query if after is None else query.where(_beyond(keys, after))
-            with self.store.read() as connection:
-                rows = connection.execute(page).all()
-            for body, *values in rows:
-                after, decided = values[: len(columns)], values[len(columns) :]
-                resource = parse(self.kind, body)
+            rows = self._read(keys, resources.c.id.in_(page.scalar_subquery()), order)
+            for after, resource, decided in rows:
                 if self._passes(resource, decided):
                     yield after, resource
             if len(rows) < batch:
                 return
 
-    def _begin(self) -> Iterator[sa.ColumnElement[bool]]:
-        """Where the database is to begin: at the few names that a relation holds for, or with the kind."""
-        for leaf in _conjuncts(self._condition):
-            if leaf.names is not None and self._are_few(leaf.names):
-                yield resources.c.name.in_(leaf.names)
-                # Wrapped, the kind is no use for an index: only the one by name remains.
-                yield sa.func.coalesce(resources.c.kind, "") == kind_of(self.kind)
+    def _from(self, found: _Found, batch: int) -> Iterator[tuple[list[Any], Resource]]:
+        """Newest first, by the ids that an index gives."""
+        batch = self._batch(batch)
+        unplanned = _unplanned([*self._within, _narrowed(self._condition)])
+        while True:
+            for begin in range(0, len(found.ids), batch):
+                where = sa.and_(resources.c.id.in_(found.ids[begin : begin + batch]), unplanned)
+                for position, resource, decided in self._read(_NEWEST_FIRST, where, [resources.c.id.desc()]):
+                    if self._passes(resource, decided):
+                        yield position, resource
+            if found.whole:
                 return
-        yield resources.c.kind == kind_of(self.kind)
+            found = self._next(found.postings, found.ids[-1])
 
-    def _are_few(self, names: sa.Select[str]) -> bool:
+    def _read(
+        self, keys: Sequence[_Key], where: sa.ColumnElement[bool], order: Sequence[Any]
+    ) -> list[tuple[list[Any], Resource, list[Any]]]:
+        columns = [key.column for key in keys if key.column is not None]
+        verdicts = [leaf.where.label(f"leaf_{i}") for i, leaf in enumerate(self._leaves) if leaf.where is not None]
+        query = sa.select(resources.c.body, *columns, *verdicts).where(where).order_by(*order)
         with self.store.read() as connection:
-            return len(connection.execute(names.limit(_FEW + 1)).all()) <= _FEW
+            rows = connection.execute(query).all()
+        count = len(columns)
+        return [(values[:count], parse(self.kind, body), values[count:]) for body, *values in rows]
+
+    def _batch(self, wanted: int) -> int:
+        return min(wanted, _READ) if self._exact else _SCAN
+
+    def _start(self, below: int | None) -> _Found | None:
+        """The condition to begin with and its first ids; None when no index can say."""
+        best: _Found | None = None
+        # Those whose index needs no sorting come first: with one of them, only fewer is worth sorting.
+        parts = [_postings(part, self._within) for part in _conjuncts(self._condition)]
+        for postings in sorted(parts, key=_needs_sorting):
+            found = (
+                self._all(postings, below, best is None) if _needs_sorting(postings) else self._next(postings, below)
+            )
+            if found is not None and found.whole and len(found.ids) <= _FEW:
+                return found
+            if found is not None and (best is None or found.ids[-1] < best.ids[-1]):
+                best = found
+        return best
+
+    def _next(self, postings: _AnyPostings, below: int | None) -> _Found:
+        ids = self._ids(postings, below, _FEW + 1, newest_first=True)
+        return _Found(postings, ids[:_FEW], whole=len(ids) <= _FEW)
+
+    def _all(self, postings: _AnyPostings, below: int | None, even_many: bool) -> _Found | None:
+        ids = self._ids(postings, below, _FEW + 1, newest_first=False)
+        if len(ids) > _FEW:
+            if not even_many or self._count(postings, below) > _MANY:
+                return None
+            ids = self._ids(postings, below, _MANY, newest_first=False)
+        return _Found(postings, sorted(ids, reverse=True), whole=True)
+
+    def _count(self, postings: _AnyPostings, below: int | None) -> int:
+        """How many there are, counted no further than it matters."""
+        some = _united(postings, below).limit(_MANY + 1).subquery()
+        with self.store.read() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one()
+
+    def _ids(self, postings: _AnyPostings, below: int | None, most: int, *, newest_first: bool) -> list[int]:
+        query = _united(postings, below)
+        if newest_first:
+            query = query.order_by(sa.text("1 DESC"))
+        with self.store.read() as connection:
+            return list(connection.execute(query.limit(most)).scalars())
 
     def _passes(self, resource: Resource, decided: Sequence[Any]) -> bool:
         if self._exact:
@@ -598,13 +814,44 @@ def _leaves(condition: Condition) -> Iterator[Leaf]:
             yield from _leaves(part)
 
 
-def _conjuncts(condition: Condition) -> Iterator[Leaf]:
-    """The comparisons that whatever passes the condition must pass."""
-    if isinstance(condition, Leaf):
-        yield condition
-    elif condition.operator == "and":
+def _conjuncts(condition: Condition) -> Iterator[Condition]:
+    """What whatever passes the condition must pass, as far as indexes know of it."""
+    if isinstance(condition, Combination) and condition.operator == "and":
         for part in condition.parts:
             yield from _conjuncts(part)
+    elif _is_indexed(condition):
+        yield condition
+
+
+def _is_indexed(condition: Condition) -> bool:
+    if isinstance(condition, Leaf):
+        return condition.postings is not None
+    return condition.operator == "or" and all(map(_is_indexed, condition.parts))
+
+
+def _postings(condition: Condition, within: Sequence[sa.ColumnElement[bool]]) -> _AnyPostings:
+    """The indexes that together say where an indexed condition holds."""
+    if isinstance(condition, Combination):
+        return [each for part in condition.parts for each in _postings(part, within)]
+    found = condition.postings
+    assert found is not None
+    if found.column is resources.c.id:
+        found = replace(found, where=[*within, *found.where])
+    return [found]
+
+
+def _needs_sorting(postings: _AnyPostings) -> bool:
+    return not all(each.ordered for each in postings)
+
+
+def _united(postings: _AnyPostings, below: int | None) -> Any:
+    queries = [each.below(below) for each in postings]
+    return queries[0] if len(queries) == 1 else sa.union(*queries)
+
+
+def _unplanned(where: Sequence[sa.ColumnElement[bool]]) -> sa.ColumnElement[bool]:
+    """All these conditions, in words that no index answers to: the one by id is to be used."""
+    return sa.case((sa.and_(*where), 1), else_=0) == 1
 
 
 def _is_exact(condition: Condition) -> bool:
@@ -627,17 +874,18 @@ class _Key:
     """One field to order by: a column, or what `get` finds in the message."""
 
     get: Callable[[Any], Any]
-    column: sa.Column[Any] | None
+    column: sa.ColumnElement[Any] | None
     descends: bool = False
 
 
 _BY_NAME = _Key(operator.attrgetter("name"), resources.c.name)
-_NEWEST_FIRST = (_Key(operator.attrgetter("create_time"), resources.c.created, descends=True), _BY_NAME)
+_OLDEST_FIRST = (_Key(operator.attrgetter("create_time"), resources.c.id),)
+_NEWEST_FIRST = (_Key(operator.attrgetter("create_time"), resources.c.id, descends=True),)
 
 
 @dataclass(frozen=True)
 class _Order:
-    """The order of a list; the last key is always the name, so that no two resources are equal."""
+    """The order of a list; the last key is the id or the name, so that no two resources are equal."""
 
     keys: Sequence[_Key]
 
@@ -650,7 +898,11 @@ class _Order:
         """
         if not order_by.strip():
             return cls(_NEWEST_FIRST)
-        return cls((*(_order_key(kind, part.strip()) for part in order_by.split(",")), _BY_NAME))
+        keys = [_order_key(kind, part.strip()) for part in order_by.split(",")]
+        if any(key.column is None for key in keys):
+            return cls((*keys, _BY_NAME))
+        # In the direction of the last key, so that an index gives the whole order.
+        return cls((*keys, *(_NEWEST_FIRST if keys[-1].descends else _OLDEST_FIRST)))
 
     def walk(
         self, scan: _Scan[Resource], after: Sequence[Any] | None, batch: int
@@ -692,7 +944,8 @@ def _order_key(kind: type[proto.Message], part: str) -> _Key:
         raise exceptions.InvalidArgument(f'Invalid order_by "{part}": {problem}.') from None
     if found.type in ("many", "message", "any"):
         raise exceptions.InvalidArgument(f'Invalid order_by "{part}": {path} has no order.')
-    return _Key(found.get, found.column, descends=direction.strip() == "desc")
+    column = found.facet.order(found.type) if found.facet is not None else found.column
+    return _Key(found.get, column, descends=direction.strip() == "desc")
 
 
 def _beyond(keys: Sequence[_Key], position: Sequence[Any]) -> sa.ColumnElement[bool]:

@@ -20,7 +20,9 @@ memberships = sa.Table(
     tables,
     sa.Column("context", sa.String, primary_key=True),
     sa.Column("node", sa.String, primary_key=True),
+    sa.Column("resource", sa.ForeignKey(resources.c.id, ondelete="CASCADE"), nullable=False, index=True),
     sa.Index("memberships_by_node", "node"),
+    sa.Index("memberships_newest_first", "context", "resource"),
 )
 
 context_children = sa.Table(
@@ -28,7 +30,11 @@ context_children = sa.Table(
     tables,
     sa.Column("parent", sa.String, primary_key=True),
     sa.Column("child", sa.String, primary_key=True),
-    sa.Index("context_children_by_child", "child"),
+    sa.Column("parent_resource", sa.ForeignKey(resources.c.id, ondelete="CASCADE"), nullable=False),
+    sa.Column("child_resource", sa.ForeignKey(resources.c.id, ondelete="CASCADE"), nullable=False, index=True),
+    sa.Index("context_children_by_child", "child", "parent_resource"),
+    sa.Index("context_children_newest_first", "parent", "child_resource"),
+    sa.Index("context_children_by_parent", "parent_resource"),
 )
 
 events = sa.Table(
@@ -61,10 +67,10 @@ class Graph:
         nodes = list(dict.fromkeys(nodes))
         with self._store.write() as connection:
             self._require(Context, [context])
-            self._require(Artifact, [node for node in nodes if "/artifacts/" in node])
-            self._require(Execution, [node for node in nodes if "/artifacts/" not in node])
+            ids = self._require(Artifact, [node for node in nodes if "/artifacts/" in node])
+            ids |= self._require(Execution, [node for node in nodes if "/artifacts/" not in node])
             there = _select_in(connection, memberships.c.node, nodes, memberships.c.context == context)
-            rows = [{"context": context, "node": node} for node in nodes if node not in there]
+            rows = [{"context": context, "node": node, "resource": ids[node]} for node in nodes if node not in there]
             if rows:
                 connection.execute(memberships.insert(), rows)
 
@@ -77,7 +83,7 @@ class Graph:
         """
         children = list(dict.fromkeys(children))
         with self._store.write() as connection:
-            self._require(Context, [parent, *children])
+            ids = self._require(Context, [parent, *children])
             ancestors = self._ancestors(connection, parent)
             for child in children:
                 if child in ancestors:
@@ -91,7 +97,11 @@ class Graph:
                     raise exceptions.InvalidArgument(
                         f"Context {child} already has {MAX_PARENTS} parent contexts, the most it may have."
                     )
-                connection.execute(context_children.insert().values(parent=parent, child=child))
+                connection.execute(
+                    context_children.insert().values(
+                        parent=parent, child=child, parent_resource=ids[parent], child_resource=ids[child]
+                    )
+                )
 
     def remove_children(self, parent: str, children: Sequence[str]) -> None:
         """Undo `add_children`; contexts that are no children of it are skipped."""
@@ -108,7 +118,8 @@ class Graph:
         found: dict[str, list[str]] = {context: [] for context in contexts}
         with self._store.read() as connection:
             for some in _chunks(contexts):
-                edges = sa.select(context_children).where(context_children.c.child.in_(some))
+                edges = sa.select(context_children.c.parent, context_children.c.child)
+                edges = edges.where(context_children.c.child.in_(some))
                 for parent, child in connection.execute(edges.order_by(context_children.c.parent)):
                     found[child].append(parent)
         return found
@@ -140,6 +151,40 @@ class Graph:
             rows = [_event_row(execution, event) for event in added if event.artifact not in there]
             if rows:
                 connection.execute(events.insert(), rows)
+
+    def gather(self, contexts: Sequence[str], nodes: Sequence[str]) -> set[str]:
+        """Put artifacts and executions into contexts; what somebody has deleted meanwhile is left out.
+
+        Returns:
+            The names of those that exist.
+        """
+        with self._store.write() as connection:
+            there = _ids(connection, [*contexts, *nodes])
+            joined = _memberships(connection, contexts, nodes)
+            wanted = {(context, node) for context in contexts for node in nodes if {context, node} <= there.keys()}
+            if rows := [
+                {"context": context, "node": node, "resource": there[node]} for context, node in sorted(wanted - joined)
+            ]:
+                connection.execute(memberships.insert(), rows)
+        return set(there)
+
+    def attach(
+        self, contexts: Sequence[str], execution: str, inputs: Sequence[str] = (), outputs: Sequence[str] = ()
+    ) -> None:
+        """Connect an execution with the artifacts it read and wrote, and put all of them into contexts.
+
+        What is connected already stays as it is; what somebody has deleted meanwhile is left out.
+        """
+        types = dict.fromkeys(inputs, Event.Type.INPUT)
+        types.update({name: Event.Type.OUTPUT for name in outputs if name not in types})
+        with self._store.write() as connection:
+            there = self.gather(contexts, [execution, *types])
+            if not types or execution not in there:
+                return
+            there -= _select_in(connection, events.c.artifact, list(types), events.c.execution == execution)
+            added = [Event(artifact=name, type_=kind) for name, kind in types.items() if name in there]
+            if added:
+                connection.execute(events.insert(), [_event_row(execution, event) for event in added])
 
     def forget(self, name: str) -> None:
         """Remove every edge of a node that is being deleted."""
@@ -240,12 +285,13 @@ class Graph:
             events=found,
         )
 
-    def _require(self, kind: type[Resource], names: Sequence[str]) -> None:
+    def _require(self, kind: type[Resource], names: Sequence[str]) -> dict[str, int]:
         with self._store.read() as connection:
-            there = _select_in(connection, resources.c.name, names, resources.c.kind == kind_of(kind))
+            there = _ids(connection, names, resources.c.kind == kind_of(kind))
         for name in names:
             if name not in there:
                 raise exceptions.NotFound(f"{kind_of(kind)} {name} is not found.")
+        return there
 
     def _ancestors(self, connection: sa.Connection, context: str) -> set[str]:
         """A context, its parents, their parents and so on."""
@@ -264,14 +310,19 @@ def members_of(context: str) -> sa.Select[str]:
     return sa.select(memberships.c.node).where(memberships.c.context == context)
 
 
-def children_of(context: str) -> sa.Select[str]:
-    """A query of the names of a context's children."""
-    return sa.select(context_children.c.child).where(context_children.c.parent == context)
+def ids_in(context: str) -> sa.Select[int]:
+    """A query of the ids of the artifacts and executions in a context."""
+    return sa.select(memberships.c.resource).where(memberships.c.context == context)
 
 
-def parents_of(context: str) -> sa.Select[str]:
-    """A query of the names of a context's parents."""
-    return sa.select(context_children.c.parent).where(context_children.c.child == context)
+def children_of(context: str) -> sa.Select[int]:
+    """A query of the ids of a context's children."""
+    return sa.select(context_children.c.child_resource).where(context_children.c.parent == context)
+
+
+def parents_of(context: str) -> sa.Select[int]:
+    """A query of the ids of a context's parents."""
+    return sa.select(context_children.c.parent_resource).where(context_children.c.child == context)
 
 
 def _reach(connection: sa.Connection, artifact: str, arrives: int, leaves: int, max_hops: int | None) -> dict[str, int]:
@@ -311,6 +362,24 @@ def _event_row(execution: str, event: Event) -> dict[str, Any]:
         "type": int(event.type_),
         "body": Event.serialize(stored),
     }
+
+
+def _memberships(connection: sa.Connection, contexts: Sequence[str], nodes: Sequence[str]) -> set[tuple[str, str]]:
+    found: set[tuple[str, str]] = set()
+    for some in _chunks(nodes):
+        query = sa.select(memberships.c.context, memberships.c.node)
+        query = query.where(memberships.c.node.in_(some), memberships.c.context.in_(contexts))
+        found.update((context, node) for context, node in connection.execute(query))
+    return found
+
+
+def _ids(connection: sa.Connection, names: Sequence[str], *where: sa.ColumnElement[bool]) -> dict[str, int]:
+    """The ids of what exists of these names."""
+    found: dict[str, int] = {}
+    for some in _chunks(names):
+        query = sa.select(resources.c.name, resources.c.id).where(resources.c.name.in_(some), *where)
+        found.update((name, id) for name, id in connection.execute(query))
+    return found
 
 
 def _select_in(

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import proto
-from google.cloud.aiplatform_v1.types import Artifact, Context, Event, Execution, PipelineJob
+from google.cloud.aiplatform_v1.types import Artifact, Context, Execution, PipelineJob
 from google.protobuf import json_format
 
 from localvertex import names, schemas
-from localvertex.graph import Graph, members_of
+from localvertex.graph import Graph, ids_in
 from localvertex.home import Home
 from localvertex.store import Resource, Store, resources
 
@@ -52,9 +52,11 @@ class Lineage:
             schemas.ensure_store(self._store, metadata_store)
             pipeline = self._context(metadata_store, pipeline_id, PIPELINE)
             run = self._context(metadata_store, run_id, PIPELINE_RUN)
+            run_id = names.id_of(run.name)
             self._graph.add_children(pipeline.name, [run.name])
             run.parent_contexts = [pipeline.name]
-            self.begin_execution(run, id=run_id, display_name=run_id, schema_title=RUN, metadata=_parameters(job, spec))
+            metadata = _parameters(job, spec)
+            self.begin_execution(run, id=run_id, display_name=run_id, schema_title=RUN, metadata=metadata)
         return pipeline, run
 
     def end_run(self, run_context: Context, *, state: int) -> None:
@@ -64,10 +66,17 @@ class Lineage:
             metrics = self._store.select(
                 Artifact,
                 resources.c.schema_title.in_(METRICS),
-                resources.c.name.in_(members_of(run_context.name)),
-                order_by=[resources.c.created, resources.c.name],
+                resources.c.id.in_(ids_in(run_context.name)),
+                # Without it, a database would look through all artifacts there are.
+                parent=self._metadata_store(run_context),
+                order_by=[resources.c.id],
             )
             self.end_execution(execution, state=state, outputs=metrics)
+
+    def refresh_parents(self, context: Context) -> None:
+        """Name a run's parents as they are now: its pipeline, and what experiments it was made part of since."""
+        if context.name:
+            context.parent_contexts = self._graph.parents([context.name])[context.name]
 
     def new_artifact(
         self,
@@ -99,9 +108,11 @@ class Lineage:
         )
         _merge(artifact, metadata)
         with self._store.write():
-            schemas.ensure_store(self._store, metadata_store)
             self._put(artifact)
-            self._attribute(run_context, [artifact.name])
+            if run_context is None:
+                schemas.ensure_store(self._store, metadata_store)
+            else:
+                self._graph.gather(_contexts(run_context), [artifact.name])
         return artifact
 
     def find_artifact(
@@ -138,6 +149,42 @@ class Lineage:
         """
         return self._store.save(artifact)
 
+    def record_execution(
+        self,
+        run_context: Context,
+        *,
+        id: str,
+        display_name: str,
+        schema_title: str,
+        state: int,
+        inputs: Sequence[Artifact] = (),
+        outputs: Sequence[Artifact] = (),
+        metadata: Mapping[str, Any] | None = None,
+        schema_version: str = "",
+    ) -> Execution:
+        """Record a task, at whatever stage it is.
+
+        Args:
+            id: unique in the metadata store; recorded again under the same id, an execution is overwritten.
+            schema_title: `system.ContainerExecution`, `system.DagExecution`, `system.ImporterExecution`…
+            state: RUNNING, COMPLETE, FAILED, CACHED or CANCELLED.
+            inputs: the artifacts it reads; they become part of the run.
+            outputs: the artifacts it wrote, or was spared from writing; they become part of the run.
+            metadata: `{"input:<parameter>": value, "output:<parameter>": value}` and whatever else describes it.
+        """
+        execution = Execution(
+            name=f"{self._metadata_store(run_context)}/executions/{id}",
+            display_name=display_name,
+            state=state,
+            schema_title=schema_title,
+            schema_version=schema_version or schemas.BUILT_IN_VERSION,
+        )
+        _merge(execution, metadata)
+        with self._store.write():
+            self._put(execution)
+            self._graph.attach(_contexts(run_context), execution.name, _names(inputs), _names(outputs))
+        return execution
+
     def begin_execution(
         self,
         run_context: Context,
@@ -147,29 +194,17 @@ class Lineage:
         schema_title: str,
         inputs: Sequence[Artifact] = (),
         metadata: Mapping[str, Any] | None = None,
-        schema_version: str = "",
     ) -> Execution:
-        """Record that a task started.
-
-        Args:
-            id: unique in the metadata store; begun again under the same id, an execution runs again.
-            schema_title: `system.ContainerExecution`, `system.DagExecution`, `system.ImporterExecution`…
-            inputs: the artifacts it reads; they become part of the run.
-            metadata: `{"input:<parameter>": value}` and whatever else describes it.
-        """
-        execution = Execution(
-            name=f"{self._metadata_store(run_context)}/executions/{id}",
+        """Record that a task started: `record_execution` in the state RUNNING."""
+        return self.record_execution(
+            run_context,
+            id=id,
             display_name=display_name,
-            state=Execution.State.RUNNING,
             schema_title=schema_title,
-            schema_version=schema_version or schemas.BUILT_IN_VERSION,
+            state=Execution.State.RUNNING,
+            inputs=inputs,
+            metadata=metadata,
         )
-        _merge(execution, metadata)
-        with self._store.write():
-            self._put(execution)
-            self._attribute(run_context, [execution.name, *(artifact.name for artifact in inputs)])
-            self._graph.add_events(execution.name, _events(inputs, Event.Type.INPUT))
-        return execution
 
     def end_execution(
         self,
@@ -179,11 +214,11 @@ class Lineage:
         outputs: Sequence[Artifact] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> Execution:
-        """Record how a task ended, whether it ran or its outputs came from the cache.
+        """Record how a task ended.
 
         Args:
-            state: COMPLETE, FAILED, CACHED or CANCELLED.
-            outputs: the artifacts it wrote (or was spared from writing); they become part of its run.
+            state: COMPLETE, FAILED or CANCELLED.
+            outputs: the artifacts it wrote; they become part of its run.
             metadata: added to what the execution has: `{"output:<parameter>": value}`.
         """
 
@@ -193,9 +228,9 @@ class Lineage:
 
         with self._store.write():
             ended = self._store.update(Execution, execution.name, end)
-            self._graph.add_events(execution.name, _events(outputs, Event.Type.OUTPUT))
-            for context in self._graph.contexts_of(execution.name):
-                self._graph.add_members(context, [artifact.name for artifact in outputs])
+            if outputs:
+                contexts = self._graph.contexts_of(execution.name)
+                self._graph.attach(contexts, execution.name, outputs=_names(outputs))
         return ended
 
     def _metadata_store(self, run_context: Context | None) -> str:
@@ -205,7 +240,11 @@ class Lineage:
 
     def _context(self, metadata_store: str, id: str, schema_title: str) -> Context:
         name = f"{metadata_store}/contexts/{id}"
-        return self._store.find(Context, name) or self._store.create(
+        found = self._store.find(Context, name)
+        if found is not None and found.schema_title != schema_title:
+            # A run may be called as a pipeline is, or as an experiment; clients go by the names in `job_detail`.
+            return self._context(metadata_store, f"{id}-{schema_title.rpartition('.')[2].lower()}", schema_title)
+        return found or self._store.create(
             Context(name=name, display_name=id, schema_title=schema_title, schema_version=schemas.BUILT_IN_VERSION)
         )
 
@@ -217,13 +256,10 @@ class Lineage:
             resource.create_time = found.create_time
             self._store.save(resource)
 
-    def _attribute(self, run_context: Context | None, nodes: Sequence[str]) -> None:
-        # To the run and to its pipeline, as KFP does: get_pipeline_df asks for the pipeline's executions.
-        if run_context is None:
-            return
-        parents = self._store.find_all(Context, self._graph.parents([run_context.name])[run_context.name])
-        for context in (run_context, *(parent for parent in parents if parent.schema_title == PIPELINE)):
-            self._graph.add_members(context.name, nodes)
+
+def _contexts(run_context: Context) -> list[str]:
+    """A run's and its pipeline's, as KFP has it: get_pipeline_df asks for the pipeline's executions."""
+    return [run_context.name, *run_context.parent_contexts]
 
 
 def _sibling(name: str, collection: str) -> str:
@@ -238,8 +274,8 @@ def _parameters(job: PipelineJob, spec: Mapping[str, Any]) -> dict[str, Any]:
     return {f"input:{name}": value for name, value in {**values, **given}.items()}
 
 
-def _events(artifacts: Iterable[Artifact], type_: int) -> list[Event]:
-    return [Event(artifact=artifact.name, type_=type_) for artifact in artifacts]
+def _names(artifacts: Iterable[Artifact]) -> list[str]:
+    return [artifact.name for artifact in artifacts]
 
 
 def _merge(resource: proto.Message, metadata: Mapping[str, Any] | None) -> None:

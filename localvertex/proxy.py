@@ -10,7 +10,6 @@ import ssl
 from localvertex.redirect import PROXIED_DOMAIN
 
 _PIECE = 256 * 1024
-_HEAD_LIMIT = 64 * 1024
 _LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost"})
 
 
@@ -53,7 +52,11 @@ class Proxy:
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError:
+            await _answer(writer, "431 Request Header Fields Too Large", "The headers are too large.\n")
+            return
         line, _, headers = head.partition(b"\r\n")
         verb, _, target = line.decode("latin-1").partition(" ")
         target = target.partition(" ")[0]
@@ -107,10 +110,16 @@ async def _refuse(writer: asyncio.StreamWriter, target: str) -> None:
     message = (
         f"localvertex refuses {target}: its proxy reaches nothing but localvertex itself. "
         "Unset HTTPS_PROXY to reach the Internet.\n"
-    ).encode()
+    )
+    await _answer(writer, "403 Refused by localvertex", message)
+
+
+async def _answer(writer: asyncio.StreamWriter, status: str, message: str) -> None:
+    body = message.encode()
     writer.write(
-        b"HTTP/1.1 403 Refused by localvertex\r\nContent-Type: text/plain\r\nConnection: close\r\n"
-        b"Content-Length: %d\r\n\r\n%s" % (len(message), message)
+        f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
     )
     await writer.drain()
 

@@ -51,9 +51,13 @@ def found_store(store: Store, metadata_store: MetadataStore) -> MetadataStore:
     """
     with store.write():
         store.create(metadata_store)
-        for schema_type, titles in _BUILT_IN.items():
-            for title in titles:
-                store.create(_built_in(metadata_store.name, schema_type, title))
+        store.create_all(
+            [
+                _built_in(metadata_store.name, schema_type, title)
+                for schema_type, titles in _BUILT_IN.items()
+                for title in titles
+            ]
+        )
     return metadata_store
 
 

@@ -18,7 +18,9 @@ from localvertex import daemon
 from localvertex.access import Access
 from localvertex.api.grpc_frontend import serve_grpc
 from localvertex.api.http_frontend import HttpFrontend
+from localvertex.api.http_protocol import HttpProtocol
 from localvertex.api.methods import MethodTable
+from localvertex.api.own_frontend import OwnFrontend
 from localvertex.api.rest_frontend import RestFrontend
 from localvertex.api.storage_frontend import StorageFrontend
 from localvertex.buckets import Buckets
@@ -27,6 +29,7 @@ from localvertex.home import Home
 from localvertex.lineage import Lineage
 from localvertex.proxy import Proxy
 from localvertex.redirect import redirect_environment
+from localvertex.services.batch_prediction import BatchPredictionService
 from localvertex.services.endpoints import EndpointService
 from localvertex.services.jobs import CustomJobs, JobService
 from localvertex.services.metadata import MetadataService
@@ -35,15 +38,19 @@ from localvertex.services.operations import Operations
 from localvertex.services.pipelines import PipelineService
 from localvertex.services.prediction import PredictionService
 from localvertex.services.projects import Projects
+from localvertex.services.schedules import ScheduleService
+from localvertex.services.tensorboard import TensorboardService
+from localvertex.services.training import TrainingPipelineService
 from localvertex.services.tuning import TuningJobs
-from localvertex.store import Store
+from localvertex.store import Store, StoreError
 from localvertex.workloads import WorkloadError
 from localvertex.workloads.process import ProcessRunner
-from localvertex.workloads.table import ImageTable
+from localvertex.workloads.table import ImageTable, find_table
 
 _HTTP_THREADS = 64
 _GRACE_SECONDS = 3
 _KEEP_ALIVE_SECONDS = 60
+_GLANCE_SECONDS = 1
 
 log = logging.getLogger(__name__)
 
@@ -57,28 +64,36 @@ class Services:
     """
 
     def __init__(self, home: Home, port: int) -> None:
-        self.store = Store.at(home.database)
+        self.store = Store(home.store_url)
         self.buckets = Buckets(home, self.store)
         self.projects = Projects(self.store, home)
         self._runner = ProcessRunner(home, ImageTable.load(home), redirect_environment(home, port))
         self._operations = operations = Operations(self.store)
         custom = CustomJobs(self.store, home, self._runner)
         jobs = JobService(self.store, operations, custom, TuningJobs(self.store, home, custom))
-        models = ModelService(self.store, operations)
+        models = ModelService(self.store, operations, self.buckets)
+        training = TrainingPipelineService(self.store, operations, custom, models)
         endpoints = EndpointService(self.store, home, operations, self._runner, models)
+        batches = BatchPredictionService(self.store, home, self.buckets, operations, self._runner, models)
         engine = Engine(self.store, home, self.buckets, self._runner, Lineage(self.store, home))
+        pipelines = PipelineService(self.store, home, operations, engine)
+        schedules = ScheduleService(self.store, operations, pipelines)
         self.api = [
             self.projects,
             operations,
             MetadataService(self.store, home, operations),
+            TensorboardService(self.store, operations),
             jobs,
+            batches,
             models,
             endpoints,
             PredictionService(endpoints),
-            PipelineService(self.store, home, operations, engine),
+            pipelines,
+            training,
+            schedules,
         ]
-        # Runs come last: what their tasks ask for must be there again.
-        self._workers: list[_Worker] = [endpoints, jobs, engine]
+        # Runs come after what their tasks ask for, and schedules after the runs there are.
+        self._workers: list[_Worker] = [endpoints, jobs, batches, training, engine, schedules]
 
     def resume(self) -> None:
         """Take up what an earlier server left: end its processes, then go on with its work."""
@@ -113,9 +128,9 @@ def serve(home: Home, port: int) -> None:
         localvertex.daemon.DaemonError: the folder has a server already, or the port is taken.
     """
     home.create()
-    daemon.take(home)
+    taken = daemon.take(home)
     _check_images(home)
-    asyncio.run(_serve(home, daemon.listen(home, port)))
+    asyncio.run(_serve(home, daemon.listen(home, port), taken))
 
 
 def _check_images(home: Home) -> None:
@@ -125,16 +140,23 @@ def _check_images(home: Home) -> None:
         raise daemon.DaemonError(str(error)) from error
 
 
-async def _serve(home: Home, listening: socket.socket) -> None:
+def _services(home: Home, port: int) -> Services:
+    try:
+        return Services(home, port)
+    except StoreError as error:
+        raise daemon.DaemonError(str(error)) from error
+
+
+async def _serve(home: Home, listening: socket.socket, taken: int) -> None:
     port = listening.getsockname()[1]
     access = Access(home)
-    services = Services(home, port)
+    services = _services(home, port)
     table = MethodTable(services.api, services.projects.number_of)
     storage = StorageFrontend(services.buckets, services.projects)
     # Connections made from here on wait in the queue until what was left unfinished is in order.
     services.resume()
     grpc_server, grpc_port = serve_grpc(table, access.verify)
-    http = _http_server(HttpFrontend(access, RestFrontend(table), storage))
+    http = _http_server(HttpFrontend(access, RestFrontend(table), storage, OwnFrontend(services.store)))
     with socket.socket(proto=socket.IPPROTO_TCP) as inner:
         inner.bind(("127.0.0.1", 0))
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -144,14 +166,23 @@ async def _serve(home: Home, listening: socket.socket) -> None:
         front = await proxy.start(listening)
         gc.freeze()
         gc.enable()
-        daemon.announce(home, port)
+        daemon.announce(home, port, find_table(home))
         log.info("ready on 127.0.0.1:%d", port)
+        watching = asyncio.create_task(_end_with_folder(home, taken, http))
         await serving
+        watching.cancel()
         front.close()
         await proxy.close()
     grpc_server.stop(_GRACE_SECONDS).wait()
     services.close()
     log.info("ended")
+
+
+async def _end_with_folder(home: Home, taken: int, http: _HttpServer) -> None:
+    while daemon.is_taken(home, taken):
+        await asyncio.sleep(_GLANCE_SECONDS)
+    log.warning("%s is gone, and so is what there was to serve", home.path)
+    http.end()
 
 
 class _HttpServer(uvicorn.Server):
@@ -169,6 +200,7 @@ def _http_server(application: HttpFrontend) -> _HttpServer:
     to_thread.current_default_thread_limiter().total_tokens = _HTTP_THREADS
     config = uvicorn.Config(
         application,
+        http=HttpProtocol,
         log_config=None,
         log_level="warning",
         access_log=False,

@@ -47,6 +47,8 @@ def batches(
     *,
     shuffle_seed: int | None = None,
     limit: int | None = None,
+    stream: tuple[int, int] = (0, 1),
+    steps: int | None = None,
 ) -> tf.data.Dataset:
     """Reads one split in batches, always in the same order for the same arguments.
 
@@ -59,22 +61,29 @@ def batches(
         batch_size: examples a batch; the last may have fewer.
         shuffle_seed: the order; None: as stored.
         limit: at most so many examples, spread over the whole split; None: all.
+        stream: (index, count): of so many readers this is the one that reads each count-th shard from this one on.
+        steps: so many batches, all of them full: where the examples end, they begin anew. None: each example once.
 
     Returns:
         A dataset of dictionaries, feature name -> tensor [batch, *shape].
 
     Raises:
-        UserError: a split has no shard.
+        UserError: a split has no shard, or fewer than there are streams.
     """
     shards = sorted(str(path) for path in (Path(examples) / split).glob("part-*.tfrecord"))
     if not shards:
         raise UserError(f"{Path(examples) / split}: no part-*.tfrecord there; run ingest again")
-    records = tf.data.TFRecordDataset(shards)
+    index, streams = stream
+    if len(shards) < streams:
+        raise UserError(f"{Path(examples) / split}: {len(shards)} shards are too few for {streams} readers")
+    records = tf.data.TFRecordDataset(shards[index::streams])
     if limit is not None:
-        records = records.shard(max(1, schema["counts"][split] // limit), 0).take(limit)
+        records = records.shard(max(1, schema["counts"][split] // limit), 0).take(limit // streams)
     if shuffle_seed is not None:
-        buffer = min(count(schema, split, limit), SHUFFLE_BUFFER)
+        buffer = max(1, min(count(schema, split, limit), SHUFFLE_BUFFER) // streams)
         records = records.shuffle(buffer, seed=shuffle_seed, reshuffle_each_iteration=False)
+    if steps is not None:
+        records = records.repeat().take(steps * batch_size)
     features = schema["features"]
     stored = {name: _stored(feature) for name, feature in features.items()}
 
@@ -83,7 +92,8 @@ def batches(
         return {name: _decoded(parsed[name], feature) for name, feature in features.items()}
 
     parsed = records.batch(batch_size).map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return parsed.apply(tf.data.experimental.assert_cardinality(math.ceil(count(schema, split, limit) / batch_size)))
+    length = math.ceil(count(schema, split, limit) / batch_size) if steps is None else steps
+    return parsed.apply(tf.data.experimental.assert_cardinality(length))
 
 
 def count(schema: dict[str, Any], split: str, limit: int | None = None) -> int:

@@ -37,6 +37,7 @@ OUTPUTS = {*splits.SPLITS, SCHEMA, REJECTS, SAMPLES}
 
 _CHUNK = 128
 _EXAMPLES_A_SHARD = 2048
+_TRAINING_READERS = 8  # Machines that train together read disjoint shards: as many for each of up to so many.
 _SAMPLES = 50
 _MOST_SAMPLE_BYTES = 1 << 20  # A prediction request takes 1.5 MB, and base64 adds a third.
 _SECONDS_BETWEEN_LINES = 2.0
@@ -291,6 +292,8 @@ def _shards(folder: Path, members: Mapping[str, Sequence[Member]]) -> Iterator[S
     for split, of_split in members.items():
         (folder / split).mkdir()
         count = math.ceil(len(of_split) / _EXAMPLES_A_SHARD)
+        if split == splits.TRAIN:
+            count = min(len(of_split), _TRAINING_READERS * math.ceil(count / _TRAINING_READERS))
         for index in range(count):
             part = of_split[index * len(of_split) // count : (index + 1) * len(of_split) // count]
             path = folder / split / f"part-{index:05d}-of-{count:05d}.tfrecord"

@@ -1,10 +1,15 @@
-"""One epoch after another: what a trial and a training have in common."""
+"""One epoch after another: what a trial and a training have in common.
+
+Several machines that train together each take their share of every batch: machine i reads the i-th stream of shards,
+gradients are summed over all, and all stay equal. One machine that reads the same streams learns the same.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ import tensorflow as tf
 
 from images.executor import UserError
 from images.trainer import examples, roles
+from images.trainer.replicas import Replicas
 
 WARMUP_SHARE = 0.05
 WEIGHT_DECAY = 0.004
@@ -53,12 +59,14 @@ class Learner:
             same results on the same machine.
         limit: at most so many training examples; None: all.
         steps: at most so many steps; None: no limit but `epochs`.
+        replicas: the machines that train together; every one of them has its own learner, of the same arguments.
+        streams: into how many parts each batch is divided; as many as there are replicas, or more for one alone.
 
     Attributes:
         epochs: how many there will be; the last ends with the last step. The learning-rate schedule ends there.
 
     Raises:
-        UserError: the Examples are not usable.
+        UserError: the Examples are not usable, or a batch cannot be divided so.
     """
 
     def __init__(
@@ -70,7 +78,19 @@ class Learner:
         seed: int,
         limit: int | None = None,
         steps: int | None = None,
+        replicas: Replicas = Replicas(),  # noqa: B008 - a tuple
+        streams: int | None = None,
     ) -> None:
+        self._streams = streams or replicas.count
+        if hyperparameters.batch_size % self._streams:
+            raise UserError(
+                f"batch_size {hyperparameters.batch_size} cannot be divided into {self._streams} equal parts"
+            )
+        self._own_streams = [replicas.index] if replicas.count > 1 else list(range(self._streams))
+        self._replicas = replicas
+        # Before anything else of TensorFlow: afterwards it is too late to connect.
+        strategy = tf.distribute.MultiWorkerMirroredStrategy() if replicas.count > 1 else tf.distribute.get_strategy()
+        self._strategy = strategy
         keras.utils.set_random_seed(seed)
         tf.config.experimental.enable_op_determinism()
         if tf.config.list_physical_devices("GPU"):
@@ -79,18 +99,21 @@ class Learner:
         self.monitor: str = roles.load(system, "metrics").MONITOR
         self._model, self._metrics = roles.load(system, "model"), roles.load(system, "metrics")
         self._folder, self._hyperparameters, self._seed, self._limit = folder, hyperparameters, seed, limit
-        self.network: keras.Model = self._model.build(hyperparameters, self.schema)
         self._loss: keras.losses.Loss = self._model.loss()
         an_epoch = math.ceil(examples.count(self.schema, "train", limit) / hyperparameters.batch_size)
         self._steps = min(epochs * an_epoch, steps or epochs * an_epoch)
         self.epochs = math.ceil(self._steps / an_epoch)
-        self._left_for_last = self._steps - (self.epochs - 1) * an_epoch
-        self.network.compile(
-            optimizer=optimizer(hyperparameters.learning_rate, self._steps),
-            loss=self._loss,
-            jit_compile=False,
-        )
-        self.network.optimizer.build(self.network.trainable_variables)
+        self._steps_of_epoch = {self.epochs: self._steps - (self.epochs - 1) * an_epoch}
+        self._steps_an_epoch = an_epoch
+        with strategy.scope():
+            self.network: keras.Model = self._model.build(hyperparameters, self.schema)
+            self.network.compile(
+                optimizer=optimizer(hyperparameters.learning_rate, self._steps),
+                loss=self._loss,
+                jit_compile=False,
+            )
+            self.network.optimizer.build(self.network.trainable_variables)
+        self._step = tf.function(self._step_together)
         self._judge = tf.function(self._judge_batch, reduce_retracing=True)
 
     def weights(self) -> list[np.ndarray]:
@@ -126,13 +149,35 @@ class Learner:
             UserError: the loss is no longer a number.
         """
         start = time.perf_counter()
-        history = self.network.fit(self._training_data(epoch), epochs=1, shuffle=False, verbose=0)
-        loss = float(history.history["loss"][-1])
+        data = self._training_data(epoch)
+        loss = self._fit(data) if self._replicas.count == 1 else self._fit_together(data)
         val_loss, error = self.validate()
         if not (math.isfinite(loss) and math.isfinite(val_loss)):
             raise UserError(f"the loss is no longer a number in epoch {epoch}; use a lower learning_rate")
         rate = float(self.network.optimizer.learning_rate)
         return Epoch(epoch, loss, val_loss, error, rate, time.perf_counter() - start)
+
+    def _fit(self, data: tf.data.Dataset) -> float:
+        history = self.network.fit(data, epochs=1, shuffle=False, verbose=0)
+        return float(history.history["loss"][-1])
+
+    def _fit_together(self, data: tf.data.Dataset) -> float:
+        """What `fit` does, for several machines: under this strategy Keras' own `fit` fails."""
+        losses = [float(self._step(inputs, targets)) for inputs, targets in data]
+        return sum(losses) / len(losses)
+
+    def _step_together(self, inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        return self._strategy.run(self._step_of_one, args=(inputs, targets))
+
+    def _step_of_one(self, inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        context = tf.distribute.get_replica_context()
+        variables = self.network.trainable_variables
+        with tf.GradientTape() as tape:
+            # All have equal shares of the batch; in this context Keras divides its mean by their number.
+            loss = self._loss(targets, self.network(inputs, training=True))
+        gradients = context.all_reduce("SUM", tape.gradient(loss, variables))
+        self.network.optimizer.apply(gradients, variables)
+        return context.all_reduce("SUM", loss)
 
     def validate(self) -> tuple[float, float]:
         """The mean loss and the error rate over the validation split."""
@@ -153,24 +198,42 @@ class Learner:
         return loss, self._model.truths(batch, self.schema), self._model.answers(outputs, self.schema)
 
     def _training_data(self, epoch: int) -> tf.data.Dataset:
+        """An epoch's batches, or of each batch the part that is this replica's."""
+        streams = [self._stream(epoch, index) for index in self._own_streams]
+        if len(streams) == 1:
+            return streams[0].prefetch(tf.data.AUTOTUNE)
+        joined = tf.data.Dataset.zip(*streams).map(
+            lambda *parts: tuple(_joined(values) for values in zip(*parts, strict=True))
+        )
+        return joined.prefetch(tf.data.AUTOTUNE)
+
+    def _stream(self, epoch: int, index: int) -> tf.data.Dataset:
         seed = self._seed * 10_007 + epoch
         batches = examples.batches(
             self._folder,
             self.schema,
             "train",
-            self._hyperparameters.batch_size,
+            self._hyperparameters.batch_size // self._streams,
             shuffle_seed=seed,
             limit=self._limit,
+            stream=(index, self._streams),
+            steps=self._steps_of_epoch.get(epoch, self._steps_an_epoch),
         )
 
         def pair(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-            seeds = tf.stack([tf.constant(seed, tf.int64), step])
+            seeds = tf.stack([tf.constant(seed, tf.int64), step * self._streams + index])
             inputs = self._model.augment(self._model.inputs(batch), seeds, self._hyperparameters)
             return inputs, self._model.targets(batch)
 
-        if epoch == self.epochs:
-            batches = batches.take(self._left_for_last)
-        return batches.enumerate().map(pair, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        return batches.enumerate().map(pair, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _joined(parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Parts of a batch as one; sequences are padded with 0 to the longest."""
+    if parts[0].shape.rank == 2 and parts[0].shape[1] is None:
+        longest = tf.reduce_max([tf.shape(part)[1] for part in parts])
+        parts = [tf.pad(part, [[0, 0], [0, longest - tf.shape(part)[1]]]) for part in parts]
+    return tf.concat(parts, axis=0)
 
 
 def optimizer(learning_rate: float, steps: int) -> keras.optimizers.Optimizer:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from images import executor
 from images.executor import ExecutorOutput, UserError
 from images.trainer import hyperparameters as spaces
+from images.trainer.replicas import Replicas, of_environment
 
 if TYPE_CHECKING:
     from images.trainer.learning import Epoch, Learner
@@ -34,6 +35,7 @@ def train(
     checkpoints: str,
     model: str,
     steps: int | None = None,
+    streams: int | None = None,
 ) -> dict[str, float]:
     """Trains a network.
 
@@ -47,6 +49,8 @@ def train(
             system, examples, hyperparameters, epochs, steps and seed.
         model: the folder to write: model.keras, history.csv, logs/, schema.json, hyperparameters.json.
         steps: at most so many; None: no limit but `epochs`.
+        streams: into how many parts each batch is divided, as if so many machines trained together; None: as many as
+            do, which TF_CONFIG says. Each of those reads its own shards; only the first of them writes.
 
     Returns:
         `epochs` run, the `best_epoch`, and its `val_loss` and error rate.
@@ -59,12 +63,14 @@ def train(
     if steps is not None and steps < 1:
         raise UserError(f"--steps={steps}: give at least 1, or leave it out")
     chosen = read_hyperparameters(system, hyperparameters)
+    replicas = of_environment()
     settings = {
         "system": system,
         "examples": executor.digest(examples),
         "hyperparameters": spaces.to_dict(chosen),
         "epochs": epochs,
         "steps": steps,
+        "streams": streams or replicas.count,
         "seed": seed,
     }
     from images.trainer.checkpoints import (
@@ -72,8 +78,17 @@ def train(
     )  # From here on the inputs are sound and TensorFlow is worth it.
     from images.trainer.learning import Learner
 
-    learner = Learner(system, examples, chosen, epochs, seed, steps=steps)
-    history, best = _learn(learner, Checkpoint(checkpoints, settings))
+    learner = Learner(system, examples, chosen, epochs, seed, steps=steps, replicas=replicas, streams=streams)
+    history, best = _learn(learner, Checkpoint(checkpoints, settings), replicas)
+    first = min(history, key=_rank)
+    summary = {
+        "epochs": len(history),
+        "best_epoch": first.epoch,
+        "val_loss": first.val_loss,
+        f"val_{learner.monitor}": first.error,
+    }
+    if not replicas.chief:
+        return summary
     with executor.whole(model) as aside:
         aside.mkdir()
         learner.save(best, aside / "model.keras")
@@ -81,13 +96,7 @@ def train(
         _write_logs(history, learner.monitor, aside / "logs")
         shutil.copyfile(Path(examples) / "schema.json", aside / "schema.json")
         (aside / "hyperparameters.json").write_text(json.dumps(spaces.to_dict(chosen), indent=2) + "\n")
-    first = min(history, key=_rank)
-    return {
-        "epochs": len(history),
-        "best_epoch": first.epoch,
-        "val_loss": first.val_loss,
-        f"val_{learner.monitor}": first.error,
-    }
+    return summary
 
 
 def read_hyperparameters(system: str, file: str) -> Any:
@@ -108,7 +117,7 @@ def read_hyperparameters(system: str, file: str) -> Any:
     return spaces.parse(space, values)
 
 
-def _learn(learner: Learner, checkpoint: Any) -> tuple[list[Epoch], list[Any]]:
+def _learn(learner: Learner, checkpoint: Any, replicas: Replicas) -> tuple[list[Epoch], list[Any]]:
     """Runs the epochs that are still to do; returns all epochs and the best weights."""
     from images.trainer.learning import Epoch
 
@@ -124,6 +133,8 @@ def _learn(learner: Learner, checkpoint: Any) -> tuple[list[Epoch], list[Any]]:
         if all(_rank(epoch) < _rank(earlier) for earlier in history):
             best = learner.weights()
         history.append(epoch)
+        if not replicas.chief:
+            continue
         checkpoint.save({"state": learner.snapshot(), "best": best}, [dataclasses.asdict(epoch) for epoch in history])
         print(
             f"epoch {epoch.epoch}/{learner.epochs}  loss {epoch.loss:.3f}  val_loss {epoch.val_loss:.3f}  "
@@ -187,6 +198,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--hyperparameters", required=True, help="a JSON file of names and values")
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--steps", type=int, help="at most so many, where epochs are long")
+    parser.add_argument("--streams", type=int, help="divide batches as if so many machines trained together")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--checkpoints", required=True, help="a folder that outlives a kill")
     parser.add_argument("--model", required=True, help="the folder to write")
@@ -194,8 +206,9 @@ def main(argv: Sequence[str]) -> None:
     arguments = vars(parser.parse_args(argv))
     output = ExecutorOutput(arguments.pop("executor_input"))
     summary = train(**arguments)
-    output.log("model", digest=executor.digest(arguments["model"]), **summary)
-    output.write()
+    if of_environment().chief:
+        output.log("model", digest=executor.digest(arguments["model"]), **summary)
+        output.write()
 
 
 if __name__ == "__main__":

@@ -51,13 +51,16 @@ def answer_batch(body: bytes, content_type: str, answer: Answer) -> Response:
 
 def _answer_part(part: EmailMessage, answer: Answer) -> bytes:
     content = part.get_payload(decode=True)
-    assert isinstance(content, bytes)
+    if not isinstance(content, bytes):
+        raise exceptions.InvalidArgument("A part of a batch is one request, not several.")
     line, _, rest = content.lstrip().replace(b"\r\n", b"\n").partition(b"\n")
     _, _, body = rest.partition(b"\n\n")
     verb, _, target = line.decode("latin-1").partition(" ")
-    url = urlsplit(target.partition(" ")[0])
     try:
+        url = urlsplit(target.partition(" ")[0])
         response = answer(verb, url.path, QueryParams(url.query), body)
+    except ValueError as error:
+        raise exceptions.InvalidArgument(f"Malformed URL in a batch: {error}") from error
     except exceptions.GoogleAPICallError as error:
         response = Response(json.dumps(rest_error(error)), int(error.code or 500), media_type="application/json")
     status = HTTPStatus(response.status_code)

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from localvertex.buckets import Buckets, Object
 from localvertex.checksums import BLOCK
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 def download(buckets: Buckets, found: Object, headers: Headers) -> Response:

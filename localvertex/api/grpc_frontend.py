@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from google.api_core import exceptions
 
-from localvertex.api.methods import Method, MethodTable, decode, encode, unserved
+from localvertex.api.methods import Method, MethodTable, calls, decode, encode, unserved
 from localvertex.errors import grpc_code
 
 MESSAGE_LIMIT = 64 << 20
@@ -53,25 +53,30 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         method = self._table.find(call.method)
         if method is None:
             return grpc.unary_unary_rpc_method_handler(partial(self._unserved, call.method))
-        request = partial(decode, method.signature.request)
+        # Requests arrive as bytes: who calls is looked at before what is said.
         if method.signature.streams:
-            return grpc.unary_stream_rpc_method_handler(partial(self._stream, method), request, encode)
-        return grpc.unary_unary_rpc_method_handler(partial(self._unary, method), request, encode)
+            return grpc.unary_stream_rpc_method_handler(partial(self._stream, method), None, encode)
+        return grpc.unary_unary_rpc_method_handler(partial(self._unary, method), None, encode)
 
     def _unserved(self, path: str, _request: bytes, context: grpc.ServicerContext) -> Any:
-        _abort(context, unserved(path))
-
-    def _unary(self, method: Method, request: Any, context: grpc.ServicerContext) -> Any:
+        calls.debug("grpc %s unserved", path)
         try:
             self._verify(_authorization(context))
-            return method.call(request)
+        except exceptions.Unauthenticated as error:
+            _abort(context, error)
+        _abort(context, unserved(path))
+
+    def _unary(self, method: Method, request: bytes, context: grpc.ServicerContext) -> Any:
+        try:
+            self._verify(_authorization(context))
+            return method.call(decode(method.signature.request, request), "grpc")
         except exceptions.GoogleAPICallError as error:
             _abort(context, error)
 
-    def _stream(self, method: Method, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+    def _stream(self, method: Method, request: bytes, context: grpc.ServicerContext) -> Iterator[Any]:
         try:
             self._verify(_authorization(context))
-            yield from method.call(request)
+            yield from method.call(decode(method.signature.request, request), "grpc")
         except exceptions.GoogleAPICallError as error:
             _abort(context, error)
 

@@ -12,14 +12,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from localvertex.access import JWT_GRANT, Access
-from localvertex.api.requests import raw_path, read_body
+from localvertex.api.own_frontend import PREFIX, OwnFrontend
+from localvertex.api.requests import disk_full, is_disk_full, raw_path, read_body
 from localvertex.api.rest_frontend import RestFrontend
 from localvertex.api.storage_frontend import StorageFrontend
 from localvertex.errors import rest_error
 
 BODY_LIMIT = 64 << 20
+_TOKEN_LIMIT = 64 << 10
 _STORAGE_HOSTS = frozenset({"storage.googleapis.com", "www.googleapis.com"})
 _TOKEN_HOSTS = frozenset({"oauth2.googleapis.com"})
+# Where TensorFlow's own client of Cloud Storage asks for tokens, on the host that storage has too.
+_TOKEN_PATHS = frozenset({"/oauth2/v3/token", "/oauth2/v4/token"})
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +35,14 @@ class HttpFrontend:
         access: verifies each call and answers the token endpoint.
         rest: the JSON side of the method table.
         storage: the Cloud Storage API.
+        own: what Vertex AI has no calls for.
     """
 
-    def __init__(self, access: Access, rest: RestFrontend, storage: StorageFrontend) -> None:
+    def __init__(self, access: Access, rest: RestFrontend, storage: StorageFrontend, own: OwnFrontend) -> None:
         self._access = access
         self._rest = rest
         self._storage = storage
+        self._own = own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
@@ -50,24 +56,26 @@ class HttpFrontend:
         except ClientDisconnect:
             return
         except Exception as error:
-            log.exception("%s %s failed", request.method, request.url.path)
-            response = _error_response(
-                exceptions.InternalServerError(f"Internal error in localvertex: {type(error).__name__}: {error}")
-            )
+            response = _error_response(disk_full(str(error)) if is_disk_full(error) else _internal(request, error))
+        # `Location`, not `location`: TensorFlow's client of Cloud Storage tells them apart.
+        response.raw_headers = [(name.title(), value) for name, value in response.raw_headers]
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
         host = request.headers.get("host", "").partition(":")[0].lower()
-        if host in _TOKEN_HOSTS:
+        if host in _TOKEN_HOSTS or (request.method == "POST" and raw_path(request) in _TOKEN_PATHS):
             return await self._token(request)
         self._access.verify(request.headers.get("authorization"))
         if host in _STORAGE_HOSTS:
             return await self._storage.answer(request)
+        path = raw_path(request)
+        if path.startswith(PREFIX):
+            return JSONResponse(await run_in_threadpool(self._own.answer, request.method, path, request.query_params))
         body = await read_body(request, BODY_LIMIT)
         answer, content_type = await run_in_threadpool(
             self._rest.answer,
             request.method,
-            raw_path(request),
+            path,
             request.query_params.multi_items(),
             body,
             request.headers.get("content-type", ""),
@@ -75,7 +83,10 @@ class HttpFrontend:
         return Response(answer, media_type=content_type)
 
     async def _token(self, request: Request) -> Response:
-        form = parse_qs((await read_body(request, BODY_LIMIT)).decode(errors="replace"))
+        try:
+            form = parse_qs((await read_body(request, _TOKEN_LIMIT)).decode(errors="replace"), max_num_fields=10)
+        except ValueError:
+            form = {}
         if form.get("grant_type") != [JWT_GRANT] or not form.get("assertion"):
             return JSONResponse(
                 {
@@ -88,6 +99,11 @@ class HttpFrontend:
             return JSONResponse(self._access.exchange(form["assertion"][0]))
         except exceptions.Unauthenticated as error:
             return JSONResponse({"error": "invalid_grant", "error_description": error.message}, status_code=400)
+
+
+def _internal(request: Request, error: Exception) -> exceptions.GoogleAPICallError:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return exceptions.InternalServerError(f"Internal error in localvertex: {type(error).__name__}: {error}")
 
 
 def _error_response(error: exceptions.GoogleAPICallError) -> Response:

@@ -21,11 +21,13 @@ from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from localvertex import names
 
 log = logging.getLogger(__name__)
+calls = logging.getLogger("localvertex.calls")
+"""At DEBUG: which methods are served, and each call, by protocol."""
 
 _VARIABLE = re.compile(r"\{([^=}]+)(?:=([^}]+))?\}")
 _SLOW_SECONDS = 1.0
@@ -95,12 +97,16 @@ class Method:
     handler: Callable[[Any], Any] | None
     number_of: Callable[[str], str]
 
-    def call(self, request: Any) -> Any:
+    def call(self, request: Any, protocol: str) -> Any:
         """Answer a request.
+
+        Args:
+            protocol: "grpc" or "rest", for the log.
 
         Raises:
             google.api_core.exceptions.GoogleAPICallError: of whatever kind; nothing else is raised.
         """
+        calls.debug("%s %s%s", protocol, self.signature.path, "" if self.handler else " unserved")
         if self.handler is None:
             raise unserved(self.signature.path)
         started = time.monotonic()
@@ -123,16 +129,22 @@ class MethodTable:
     """Every method of the registered services, served or not.
 
     Args:
-        services: objects with a `SERVICE` attribute and a method for each call they serve.
+        services: objects with a `SERVICE` attribute and a method for each call they serve; several may share one.
         number_of: project id -> project number.
     """
 
     def __init__(self, services: Iterable[Any], number_of: Callable[[str], str]) -> None:
+        parts: dict[str, list[Any]] = {}
+        for service in services:
+            parts.setdefault(service.SERVICE, []).append(service)
         self.methods = [
-            Method(signature, getattr(service, signature.attribute, None), number_of)
-            for service in services
-            for signature in signatures(service.SERVICE)
+            Method(signature, _handler(parts[service], signature.attribute), number_of)
+            for service in parts
+            for signature in signatures(service)
         ]
+        for method in self.methods:
+            if method.handler:
+                calls.debug("serves %s %s", "grpc,rest" if method.signature.rules else "grpc", method.signature.path)
         self._by_path = {method.signature.path: method for method in self.methods}
         self._routes: dict[str, list[tuple[re.Pattern[str], HttpRule, Method]]] = {}
         for method in self.methods:
@@ -157,6 +169,10 @@ class MethodTable:
                 values = map(unquote, match.groups())
                 return method, rule, dict(zip(rule.variables, values, strict=True))
         raise exceptions.NotFound(f"localvertex serves no call at {verb} {unquote(path)}.")
+
+
+def _handler(parts: Iterable[Any], attribute: str) -> Callable[[Any], Any] | None:
+    return next((getattr(part, attribute) for part in parts if hasattr(part, attribute)), None)
 
 
 def signatures(service: str) -> list[Signature]:
@@ -283,8 +299,15 @@ def _operations() -> Iterator[Signature]:
 
 
 def decode(kind: type[Any], wire: bytes) -> Any:
-    """A message of a proto-plus or plain protobuf class from its wire format."""
-    return kind.deserialize(wire) if issubclass(kind, proto.Message) else kind.FromString(wire)
+    """A message of a proto-plus or plain protobuf class from its wire format.
+
+    Raises:
+        google.api_core.exceptions.InvalidArgument: it is none, or nested too deeply to be read.
+    """
+    try:
+        return kind.deserialize(wire) if issubclass(kind, proto.Message) else kind.FromString(wire)
+    except DecodeError as error:
+        raise exceptions.InvalidArgument(f"Invalid request: {error}.") from error
 
 
 def encode(message: Any) -> bytes:

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from localvertex.api.methods import HttpRule, MethodTable, plain
+from localvertex.api.methods import HttpRule, MethodTable, decode, plain
 
 _SYSTEM_PARAMETERS = frozenset(
     {"alt", "$alt", "key", "prettyPrint", "$prettyPrint", "quotaUser", "fields", "$fields", "access_token"}
@@ -50,7 +50,7 @@ class RestFrontend:
         _fill_query(wire, query)
         for field, value in variables.items():
             _set_path(wire, field, value)
-        response = method.call(request)
+        response = method.call(request, "rest")
         if method.signature.streams:
             return _stream(response, query), "application/json"
         if method.signature.response is httpbody_pb2.HttpBody:
@@ -69,8 +69,10 @@ def _fill_body(wire: Message, rule: HttpRule, body: bytes, content_type: str) ->
     target = wire if rule.body == "*" else getattr(wire, rule.body)
     try:
         json_format.Parse(body, target)
-    except (json_format.ParseError, UnicodeDecodeError) as error:
+    except (json_format.ParseError, ValueError, RecursionError) as error:
         raise exceptions.InvalidArgument(f"Invalid JSON payload received. {error}") from error
+    # JSON may nest deeper than messages: what is stored must be readable again.
+    decode(type(wire), wire.SerializeToString())
 
 
 def _fill_query(wire: Message, query: Iterable[tuple[str, str]]) -> None:
@@ -81,7 +83,7 @@ def _fill_query(wire: Message, query: Iterable[tuple[str, str]]) -> None:
         _plant(tree, wire, name, value)
     try:
         json_format.ParseDict(tree, wire)
-    except json_format.ParseError as error:
+    except (json_format.ParseError, ValueError) as error:
         raise exceptions.InvalidArgument(f"Invalid value in the query. {error}") from error
 
 

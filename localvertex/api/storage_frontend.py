@@ -16,25 +16,29 @@ from starlette.responses import JSONResponse, Response
 
 from localvertex.api.batches import answer_batch
 from localvertex.api.downloads import download
+from localvertex.api.methods import calls, unserved
+from localvertex.api.part_uploads import PartUploads
 from localvertex.api.requests import raw_path, read_body
 from localvertex.api.storage_json import (
     Json,
     bucket_resource,
     conditions,
-    glob_pattern,
     integer,
+    mapping,
     object_resource,
     parse_json,
     settable,
+    text,
 )
 from localvertex.api.uploads import Uploads
-from localvertex.buckets import Buckets, Conditions, Object, Page, merge_patch
+from localvertex.buckets import Buckets, Conditions, Object, Page, glob_pattern, merge_patch
 from localvertex.checksums import BLOCK, Hashing
 from localvertex.services.projects import Projects
 
 _JSON_LIMIT = 8 << 20
 _PAGE = 1000
 _COMPOSE_LIMIT = 32
+_IN_PARTS = {"uploads", "uploadId"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class StorageFrontend:
         self._buckets = buckets
         self._projects = projects
         self._uploads = Uploads(buckets)
+        self._parts = PartUploads(buckets)
         bucket, item = "/storage/v1/b/([^/]+)", "/storage/v1/b/([^/]+)/o/([^/]+)"
         self._routes: list[tuple[str, re.Pattern[str], Callable[[Call], Json | None]]] = [
             (verb, re.compile(pattern), handler)
@@ -82,6 +87,13 @@ class StorageFrontend:
                 ("GET", "/storage/v1/projects/([^/]+)/serviceAccount", self._service_account),
             )
         ]
+        for _, _, handler in self._routes:
+            calls.debug("serves rest storage%s", handler.__name__)
+
+    @property
+    def calls(self) -> list[str]:
+        """Names of the JSON calls, in words."""
+        return [handler.__name__.strip("_").replace("_", " ") for _, _, handler in self._routes]
 
     async def answer(self, request: Request) -> Response:
         """Answer one request.
@@ -97,15 +109,32 @@ class StorageFrontend:
             return await run_in_threadpool(
                 self._download, unquote(match[1]), unquote(match[2]), request.query_params, request.headers
             )
+        if not path.startswith(("/storage/", "/batch/")):
+            return await self._xml(request, path)
         body = await read_body(request, _JSON_LIMIT)
         if request.method == "POST" and path == "/batch/storage/v1":
             content_type = request.headers.get("content-type", "")
             return await run_in_threadpool(answer_batch, body, content_type, self._json)
         return await run_in_threadpool(self._json, request.method, path, request.query_params, body)
 
+    async def _xml(self, request: Request, path: str) -> Response:
+        """What the XML API is used for beside the JSON API: uploads in parts, and TensorFlow's reading."""
+        named = re.fullmatch(r"/([^/]+)/(.+)", path)
+        if named and request.query_params.keys() & _IN_PARTS:
+            calls.debug("rest storage_upload_parts")
+            return await self._parts.answer(request, unquote(named[1]), unquote(named[2]))
+        if named and request.method == "GET":
+            return await run_in_threadpool(
+                self._download, unquote(named[1]), unquote(named[2]), request.query_params, request.headers
+            )
+        raise unserved(
+            f"{request.method} {unquote(path)}: of Cloud Storage's XML API, only downloads and uploads in parts"
+        )
+
     def _json(self, verb: str, path: str, query: QueryParams, body: bytes) -> Response:
         for wanted, pattern, handler in self._routes:
             if wanted == verb and (match := pattern.fullmatch(path)):
+                calls.debug("rest storage%s", handler.__name__)
                 call = Call(tuple(map(unquote, match.groups())), query, parse_json(body))
                 answer = handler(call)
                 return Response(status_code=204) if answer is None else JSONResponse(answer)
@@ -134,8 +163,8 @@ class StorageFrontend:
         number = self._projects.number_of(call.query.get("project", ""))
         properties = {key: value for key, value in call.body.items() if key not in ("name", "kind")}
         if "location" in properties:
-            properties["location"] = properties["location"].upper()
-        return bucket_resource(self._buckets.create(call.body.get("name", ""), number, properties))
+            properties["location"] = text(properties["location"], "location").upper()
+        return bucket_resource(self._buckets.create(text(call.body.get("name"), "name"), number, properties))
 
     def _get_bucket(self, call: Call) -> Json:
         return bucket_resource(self._buckets.bucket(call.names[0]))
@@ -170,7 +199,7 @@ class StorageFrontend:
             end=query.get("endOffset", ""),
             after=_read_token(query.get("pageToken", "")),
             matching=glob_pattern(query["matchGlob"]) if "matchGlob" in query else None,
-            limit=max(1, min(int(query.get("maxResults", _PAGE)), _PAGE)),
+            limit=max(1, min(integer(query.get("maxResults")) or _PAGE, _PAGE)),
         )
         answer: Json = {"kind": "storage#objects", "items": [self._resource(each) for each in page.objects]}
         if page.prefixes:
@@ -208,18 +237,20 @@ class StorageFrontend:
     def _compose(self, call: Call) -> Json:
         bucket, name = call.names
         sources = call.body.get("sourceObjects") or []
+        if not isinstance(sources, list):
+            raise exceptions.InvalidArgument("Invalid value for: sourceObjects: expected a list")
         if not 1 <= len(sources) <= _COMPOSE_LIMIT:
             raise exceptions.InvalidArgument(
                 f"The number of source components provided ({len(sources)}) must be 1 to {_COMPOSE_LIMIT}."
             )
         parts = []
         for source in sources:
-            part = self._buckets.get(bucket, source["name"])
-            Conditions(
-                generation_match=integer((source.get("objectPreconditions") or {}).get("ifGenerationMatch"))
-            ).check(part)
+            said = mapping(source, "sourceObjects")
+            part = self._buckets.get(bucket, text(said.get("name"), "sourceObjects.name"))
+            wanted = mapping(said.get("objectPreconditions"), "objectPreconditions").get("ifGenerationMatch")
+            Conditions(generation_match=integer(wanted)).check(part)
             parts.append(part)
-        properties = settable(call.body.get("destination") or {})
+        properties = settable(call.body.get("destination"))
         properties.setdefault("contentType", parts[0].properties["contentType"])
         written = self._write(bucket, name, parts, properties, conditions(call.query))
         return {**self._resource(written), "componentCount": len(parts)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +17,8 @@ from localvertex.checksums import Checksums
 Json = dict[str, Any]
 
 URL = "https://storage.googleapis.com"
+_FLAGS = ("eventBasedHold", "temporaryHold")
+_NOT_SETTABLE = frozenset({"kind", "id", "selfLink", "name", "projectNumber", "metageneration", "etag", "iamPolicy"})
 _SETTABLE = (
     "cacheControl",
     "contentDisposition",
@@ -32,9 +33,34 @@ _SETTABLE = (
 )
 
 
-def settable(resource: Mapping[str, Any]) -> Json:
-    """What a client may set of an object resource."""
-    return {key: resource[key] for key in _SETTABLE if key in resource}
+def settable(resource: Any) -> Json:
+    """What a client may set of an object resource.
+
+    Raises:
+        google.api_core.exceptions.InvalidArgument: a value is of the wrong type, or cannot stand in a header.
+    """
+    found = {key: value for key, value in mapping(resource, "resource").items() if key in _SETTABLE}
+    for key, value in found.items():
+        if key == "metadata":
+            fits = all(isinstance(text, str | None) for text in mapping(value, key).values())
+        elif key in _FLAGS:
+            fits = isinstance(value, bool | None)
+        else:
+            fits = value is None or (isinstance(value, str) and value.isascii() and value.isprintable())
+        if not fits:
+            raise exceptions.InvalidArgument(f"Invalid value for: {key}")
+    return found
+
+
+def mapping(value: Any, name: str) -> Json:
+    """A JSON object; null is an empty one.
+
+    Raises:
+        google.api_core.exceptions.InvalidArgument: something else.
+    """
+    if not isinstance(value, Mapping | None):
+        raise exceptions.InvalidArgument(f"Invalid value for: {name}: expected an object")
+    return dict(value or {})
 
 
 def conditions(query: Mapping[str, str], prefix: str = "if") -> Conditions:
@@ -47,27 +73,6 @@ def conditions(query: Mapping[str, str], prefix: str = "if") -> Conditions:
     )
 
 
-def glob_pattern(glob: str) -> re.Pattern[str]:
-    """What a `matchGlob` matches: `*` and `?` within a folder, `**` across, `[...]` and `{a,b}`.
-
-    See https://cloud.google.com/storage/docs/json_api/v1/objects/list#list-objects-and-prefixes-using-glob.
-    """
-    tokens = {"**": ".*", "*": "[^/]*", "?": "[^/]", "{": "(?:", "}": ")", ",": "|"}
-    pieces, depth = [], 0
-    for token in re.findall(r"\*\*|\[[^\]]+\]|\\.|.", glob, re.DOTALL):
-        depth += {"{": 1, "}": -1}.get(token, 0)
-        if token.startswith("[") and len(token) > 2:
-            pieces.append(token.replace("[!", "[^", 1))
-        elif token == "," and depth <= 0:
-            pieces.append(",")
-        else:
-            pieces.append(tokens.get(token) or re.escape(token.removeprefix("\\") or token))
-    try:
-        return re.compile("".join(pieces), re.DOTALL)
-    except re.error as error:
-        raise exceptions.InvalidArgument(f"Invalid matchGlob '{glob}': {error}") from error
-
-
 def parse_json(body: bytes) -> Json:
     """A JSON object; an empty body is an empty one.
 
@@ -76,7 +81,7 @@ def parse_json(body: bytes) -> Json:
     """
     try:
         parsed = json.loads(body) if body.strip() else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise exceptions.InvalidArgument(f"Parse Error: {error}") from error
     if not isinstance(parsed, dict):
         raise exceptions.InvalidArgument("Parse Error: the body must be a JSON object")
@@ -115,7 +120,7 @@ def _etag(found: Object) -> str:
 def bucket_resource(bucket: Bucket) -> Json:
     """A bucket as the JSON API shows it."""
     created = _timestamp(bucket.created)
-    properties = {key: value for key, value in bucket.properties.items() if key != "iamPolicy"}
+    properties = {key: value for key, value in bucket.properties.items() if key not in _NOT_SETTABLE}
     return {
         "kind": "storage#bucket",
         "id": bucket.name,
@@ -137,7 +142,18 @@ def _timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def integer(value: str | None) -> int | None:
+def text(value: Any, name: str) -> str:
+    """A text.
+
+    Raises:
+        google.api_core.exceptions.InvalidArgument: something else.
+    """
+    if not isinstance(value, str):
+        raise exceptions.InvalidArgument(f"Invalid value for: {name}: expected a string")
+    return value
+
+
+def integer(value: Any) -> int | None:
     """A whole number, or None.
 
     Raises:
@@ -145,5 +161,5 @@ def integer(value: str | None) -> int | None:
     """
     try:
         return None if value is None else int(value)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise exceptions.InvalidArgument(f"Invalid argument: '{value}' is not a whole number") from error

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
@@ -23,13 +24,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from localvertex.api.requests import read_body
-from localvertex.api.storage_json import conditions, parse_json, settable
+from localvertex.api.requests import disk_full, is_disk_full, read_body
+from localvertex.api.storage_json import conditions, parse_json, settable, text
 from localvertex.buckets import Buckets, Conditions, Object
 from localvertex.checksums import BLOCK, Checksums, Hashing, checksum_file
 
 _JSON_LIMIT = 8 << 20
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
+RESERVE = 64 << 20
+"""Bytes of the disk that uploads leave free."""
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)")
 _SESSION = re.compile(r"[0-9a-f]{32}")
 _ABANDONED_SECONDS = 7 * 24 * 3600
 """How long an unfinished upload can be resumed, as in Cloud Storage."""
@@ -62,8 +65,9 @@ class Uploads:
         if kind not in ("media", "multipart"):
             raise exceptions.InvalidArgument(f"Unknown uploadType: '{kind}'")
         aside = self._buckets.aside()
+        _check_room(aside.parent, int(request.headers.get("content-length", 0)))
         try:
-            checksums = await _receive(request, aside)
+            checksums = await receive(request, aside)
             if kind == "media":
                 resource = {"name": request.query_params.get("name", "")}
                 content_type = request.headers.get("content-type", "")
@@ -75,6 +79,7 @@ class Uploads:
             return await run_in_threadpool(self._publish, upload, aside, checksums)
         finally:
             aside.unlink(missing_ok=True)
+            _content(aside).unlink(missing_ok=True)
 
     def _publish(self, upload: _Upload, aside: Path, checksums: Checksums) -> Object:
         for given, actual in ((upload.md5, checksums.md5), (upload.crc32c, checksums.crc32c)):
@@ -111,7 +116,14 @@ class Uploads:
             return Response(status_code=499)
         start, total = _content_range(request.headers)
         async with self._appending[session]:
-            await _append(request, aside, start)
+            try:
+                _check_room(aside.parent, int(request.headers.get("content-length", 0)))
+                await _append(request, aside, start)
+            except Exception as error:
+                # What cannot be completed must not hold the room that is wanting.
+                if is_disk_full(error):
+                    _forget(aside)
+                raise
         received = aside.stat().st_size
         if total is None or received < total:
             headers = {"Range": f"bytes=0-{received - 1}"} if received else {}
@@ -140,7 +152,7 @@ class _Upload:
 
     @classmethod
     def of(cls, bucket: str, resource: Mapping[str, Any], content_type: str, query: Mapping[str, str]) -> _Upload:
-        if not resource.get("name"):
+        if not text(resource.get("name"), "name"):
             raise exceptions.InvalidArgument("Required: the object's name")
         properties = settable(resource)
         if content_type:
@@ -151,8 +163,8 @@ class _Upload:
                 "name": resource["name"],
                 "properties": properties,
                 "conditions": vars(conditions(query)),
-                "md5": resource.get("md5Hash", ""),
-                "crc32c": resource.get("crc32c", ""),
+                "md5": text(resource.get("md5Hash", ""), "md5Hash"),
+                "crc32c": text(resource.get("crc32c", ""), "crc32c"),
             }
         )
 
@@ -168,11 +180,27 @@ class _Upload:
         return cls(json.loads(_description(aside).read_text()))
 
 
-async def _receive(request: Request, aside: Path) -> Checksums:
-    """Write a request's body to a new file."""
+def _check_room(folder: Path, size: int) -> None:
+    """Refuse content that would leave the store no room for its own commits.
+
+    Raises:
+        google.api_core.exceptions.GoogleAPICallError: it would (507).
+    """
+    free = shutil.disk_usage(folder).free
+    if size + RESERVE > free:
+        raise disk_full(f"{size} bytes, with {free} free and {RESERVE} kept free for the store")
+
+
+async def receive(request: Request, aside: Path) -> Checksums:
+    """Write a request's body to a new file.
+
+    Raises:
+        google.api_core.exceptions.GoogleAPICallError: the disk has no room for it (507).
+    """
     hashing = Hashing()
     with aside.open("xb") as file:
         async for piece in _blocks(request):
+            _check_room(aside.parent, len(piece))
             await run_in_threadpool(_write, file, piece, hashing)
     return hashing.result()
 
@@ -189,6 +217,7 @@ async def _append(request: Request, aside: Path, start: int | None) -> None:
             if skip >= len(piece):
                 skip -= len(piece)
                 continue
+            _check_room(aside.parent, len(piece))
             await run_in_threadpool(file.write, piece[skip:])
             skip = 0
         file.flush()
@@ -234,8 +263,8 @@ def _keep_content_alone(aside: Path, content_type: str) -> tuple[dict[str, Any],
         except ValueError as error:
             raise exceptions.InvalidArgument("Malformed multipart body.") from error
         part = head[second + 2 + len(delimiter) : content_start].decode("latin-1")
-        hashing = _copy_range(body, aside.with_suffix(".content"), content_start, content_end)
-    os.replace(aside.with_suffix(".content"), aside)
+        hashing = _copy_range(body, _content(aside), content_start, content_end)
+    os.replace(_content(aside), aside)
     kind = re.search(r"content-type:\s*([^\r\n]+)", part, re.IGNORECASE)
     resource = parse_json(head[resource_start:second])
     return resource, kind[1].strip() if kind else "", hashing.result()
@@ -263,6 +292,10 @@ def _content_range(headers: Mapping[str, str]) -> tuple[int | None, int | None]:
     return int(start) if start else None, None if total == "*" else int(total)
 
 
+def _content(aside: Path) -> Path:
+    return aside.with_suffix(".content")
+
+
 def _description(aside: Path) -> Path:
     return aside.with_suffix(".json")
 
@@ -275,6 +308,11 @@ def _forget(aside: Path) -> None:
 def _drop_abandoned(uploads: Path) -> None:
     """Remove what a kill cut short, at once, and sessions nobody came back to, after their time."""
     for path in uploads.iterdir():
-        resumable = (path.suffix == "" and _description(path).exists()) or path.suffix == ".json"
-        if not resumable or time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+        # A folder holds the parts of an upload in parts, a description says what a resumable one is to become.
+        session = path.suffix == ".json" or (path.suffix == "" and (path.is_dir() or _description(path).exists()))
+        if session and time.time() - path.stat().st_mtime <= _ABANDONED_SECONDS:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
             path.unlink(missing_ok=True)

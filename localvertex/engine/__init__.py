@@ -2,7 +2,8 @@
 
 What happens to a job, module by module: `admission` accepts it as a `spec`; `runs` keeps it going; `dag` says which
 task may start, with which `inputs`, under which `conditions`; `cache` may answer for it; `executors` run it, with
-`placeholders` replaced; `journal` knows how far it came; `details` show it.
+`placeholders` replaced; `journal` knows how far it came; `details` show it; `explain` says
+why a task was executed or was not.
 """
 
 from localvertex.engine.runs import Engine

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
+from google.cloud.aiplatform_v1.types import Artifact as ArtifactResource
 
 from localvertex.engine.spec import Component, Container, Task
 from localvertex.engine.values import Artifact, Inputs, Outputs
@@ -27,7 +28,17 @@ _entries = sa.Table(
     sa.Column("created", sa.Float, nullable=False),
 )
 
+_flaws = sa.Table(
+    "engine_cache_flaws",
+    tables,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("key", sa.String, nullable=False, index=True),
+    sa.Column("noticed", sa.Float, nullable=False),
+    sa.Column("flaw", sa.String, nullable=False),
+)
+
 Fingerprint = dict[str, Any]
+CacheEntry = dict[str, Any]
 
 
 class Cache:
@@ -79,28 +90,61 @@ class Cache:
         if row is None:
             return None
         outputs = Outputs.from_json(row.outputs)
-        return outputs if self._intact(outputs, json.loads(row.digests)) else None
+        flaw = self._flaw(outputs, json.loads(row.digests))
+        if not flaw:
+            return outputs
+        with self._store.write() as connection:
+            connection.execute(_flaws.insert().values(key=row.key, noticed=time.time(), flaw=flaw))
+        return None
 
-    def keep(self, pipeline: str, fingerprint: Fingerprint, outputs: Outputs) -> None:
-        """Remember the outputs of a task that succeeded."""
-        row = {
+    def entry(self, pipeline: str, fingerprint: Fingerprint, outputs: Outputs) -> CacheEntry:
+        """What to `keep` of a task that succeeded; reads its outputs."""
+        return {
             "key": _hash(fingerprint),
             "pipeline": pipeline,
             "outputs": outputs.to_json(),
             "digests": json.dumps(self._digests(outputs)),
             "created": time.time(),
         }
+
+    def keep(self, entry: CacheEntry) -> None:
+        """Remember a task's outputs, in place of those that an equal task had."""
         with self._store.write() as connection:
-            connection.execute(_entries.delete().where(_entries.c.key == row["key"]))
-            connection.execute(_entries.insert().values(**row))
+            connection.execute(_entries.delete().where(_entries.c.key == entry["key"]))
+            connection.execute(_entries.insert().values(**entry))
 
     def _digests(self, outputs: Outputs) -> dict[str, list[str]]:
         return {name: [self.content(item) for item in items] for name, items in outputs.artifacts.items()}
 
-    def _intact(self, outputs: Outputs, digests: Mapping[str, list[str]]) -> bool:
-        artifacts = [item for items in outputs.artifacts.values() for item in items]
-        named = [str(item.metadata.get("resourceName", "")) for item in artifacts]
-        return all(self._exists(name) for name in named if name) and self._digests(outputs) == digests
+    def _flaw(self, outputs: Outputs, digests: Mapping[str, list[str]]) -> str:
+        """What is no longer as it was kept; empty if nothing."""
+        names = {item.name: output for output, items in outputs.artifacts.items() for item in items}
+        recorded = {str(found.name) for found in self._store.find_all(ArtifactResource, sorted(names))}
+        for name in names.keys() - recorded:
+            return f"the artifact of output {names[name]} was deleted from the metadata store: {name}"
+        for output, items in outputs.artifacts.items():
+            for item, digest in zip(items, digests[output], strict=True):
+                resource = str(item.metadata.get("resourceName", ""))
+                if resource and not self._exists(resource):
+                    return f"the resource that output {output} names is gone: {resource}"
+                if self.content(item) != digest:
+                    gone = item.uri.startswith("gs://") and self._digest(item.uri) is None
+                    change = "is no longer there" if gone else "was altered since"
+                    return f"output {output} {change}: {item.uri}"
+        return ""
+
+
+def flaw_noticed(store: Store, fingerprint: Fingerprint, since: float, until: float) -> str:
+    """Why a task with this fingerprint was not answered with what was kept for it; empty if nothing was kept.
+
+    Args:
+        since, until: seconds since 1970; when the task was looked for in the cache.
+    """
+    query = sa.select(_flaws.c.flaw).where(
+        _flaws.c.key == _hash(fingerprint), _flaws.c.noticed >= since, _flaws.c.noticed <= until
+    )
+    with store.read() as connection:
+        return connection.execute(query.order_by(_flaws.c.noticed.desc())).scalars().first() or ""
 
 
 def _hash(value: Any) -> str:

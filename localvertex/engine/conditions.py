@@ -99,10 +99,15 @@ def _functions() -> dict[str, Callable[..., Any]]:
 def _compare_numbers(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """CEL compares numbers across types (1 == 1.0); cel-python does not."""
     from celpy import celtypes
+    from celpy.evaluation import CELEvalError
 
     numbers = (celtypes.IntType, celtypes.DoubleType, celtypes.UintType)
 
     def comparison(left: Any, right: Any) -> Any:
+        # Errors are values to cel-python; to compare one as such would decide what cannot be decided.
+        for operand in (left, right):
+            if isinstance(operand, CELEvalError):
+                return operand
         if isinstance(left, numbers) and isinstance(right, numbers) and type(left) is not type(right):
             return celtypes.BoolType(compare(float(left), float(right)))
         return celtypes.BoolType(compare(left, right))

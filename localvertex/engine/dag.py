@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from localvertex.engine import conditions, placeholders
 from localvertex.engine.inputs import InputProblem, gather
 from localvertex.engine.spec import Component, Iterator, Pipeline, Retry, Task
-from localvertex.engine.values import Inputs, Outputs, State, ValueProblem, parsed, typed
+from localvertex.engine.values import Artifact, Inputs, Outputs, State, ValueProblem, parsed, text_of, typed
 
 
 class Observer(Protocol):
@@ -80,18 +80,30 @@ class Graph:
         observer: told what to execute and what happened.
         fail_fast: start nothing new once a task has failed, but for tasks that run whatever came before.
         run_name: what the pipeline's own node is called, and what `PipelineTaskFinalStatus` names as the job.
+        facts: what plain placeholders stand for in the whole run, by path.
+        earlier: how far each task had come when the run was interrupted, by path.
     """
 
     def __init__(
-        self, pipeline: Pipeline, inputs: Inputs, observer: Observer, *, fail_fast: bool = False, run_name: str = ""
+        self,
+        pipeline: Pipeline,
+        inputs: Inputs,
+        observer: Observer,
+        *,
+        fail_fast: bool = False,
+        run_name: str = "",
+        facts: Mapping[str, str] | None = None,
+        earlier: Mapping[str, State] | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._observer = observer
         self._fail_fast = fail_fast
         self._run_name = run_name
+        self._facts = facts or {}
         self._work: deque[Callable[[], None]] = deque()
         self._working = False
-        self.failed = False
+        self._earlier = earlier or {}
+        self.failed = State.FAILED in self._earlier.values()
         self.cancelled = False
         name = run_name.rsplit("/", 1)[-1]
         task = Task(name, name, "root", {}, {}, (), "", False, False, "", None, Retry())
@@ -138,7 +150,7 @@ class Graph:
         if self.cancelled:
             return self._end(node, State.CANCELLED)
         triggered = node.task.when_completed or all(siblings[name].state.success for name in node.task.upstream)
-        if not triggered or (self._fail_fast and self.failed and not node.task.when_completed):
+        if not triggered or self._held_back(node):
             return self._end(node, State.NOT_TRIGGERED)
         try:
             node.inputs = gather(
@@ -148,8 +160,10 @@ class Graph:
                 siblings,
                 lambda name: self._final_status(siblings[name]),
             )
-            if node.task.condition and not conditions.holds(node.task.condition, node.inputs):
-                return self._end(node, State.NOT_TRIGGERED)
+            if node.task.condition:
+                seen = placeholders.resolve_inputs(node.inputs, self._facts)
+                if not conditions.holds(node.task.condition, seen):
+                    return self._end(node, State.NOT_TRIGGERED)
         except (InputProblem, conditions.ExpressionProblem) as problem:
             return self._end(node, State.FAILED, error=str(problem))
         self._enter(node)
@@ -181,7 +195,7 @@ class Graph:
 
     def _enter_loop(self, node: Node, iterator: Iterator) -> None:
         try:
-            rounds = list(_iterations(node, iterator))
+            rounds = list(_iterations(node, iterator, self._facts))
         except (ValueProblem, placeholders.PlaceholderProblem) as problem:
             return self._end(node, State.FAILED, error=f"loop items: {problem}")
         task = replace(node.task, iterator=None)
@@ -203,10 +217,20 @@ class Graph:
     def _enter_iteration(self, node: Node) -> None:
         if self.cancelled:
             self._end(node, State.CANCELLED)
-        elif self._fail_fast and self.failed:
+        elif self._held_back(node):
             self._end(node, State.NOT_TRIGGERED)
         else:
             self._enter(node)
+
+    def _held_back(self, node: Node) -> bool:
+        """Whether a failure elsewhere keeps a node from starting; not in a task that runs whatever came before."""
+        earlier = self._earlier.get(node.path)
+        if earlier is not None:
+            return earlier is State.NOT_TRIGGERED
+        within: Node | None = node
+        while within is not None and not within.task.when_completed:
+            within = within.parent
+        return self._fail_fast and self.failed and within is None
 
     def _start_all(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
@@ -231,11 +255,13 @@ class Graph:
             self._start_iteration(parent)
 
     def _conclude(self, node: Node) -> None:
+        states = [child.state for child in node.children.values()]
+        # A run of which a cancellation stopped anything is cancelled, whatever failed in it before.
+        if self.cancelled and State.CANCELLED in states:
+            return self._end(node, State.CANCELLED)
         failed = [child.name for child in node.children.values() if child.state is State.FAILED]
         if failed:
             return self._end(node, State.FAILED, error=failed_tasks(failed))
-        if self.cancelled and any(child.state is State.CANCELLED for child in node.children.values()):
-            return self._end(node, State.CANCELLED)
         outputs = _collected(node) if node.iterator is not None else _selected(node)
         self._end(node, State.SUCCEEDED, outputs)
 
@@ -274,23 +300,28 @@ def _visible(node: Node) -> Inputs:
     return replace(own, parameters=parameters, artifacts=artifacts)
 
 
-def _iterations(node: Node, iterator: Iterator) -> Iterable[Inputs]:
+def _iterations(node: Node, iterator: Iterator, facts: Mapping[str, str]) -> Iterable[Inputs]:
     inputs = node.inputs
     if iterator.over == "artifact":
         for artifact in inputs.artifacts.get(iterator.source, []):
             yield replace(inputs, artifacts={**inputs.artifacts, iterator.item: [artifact]})
         return
     if iterator.raw:
-        context = placeholders.Context(inputs, {})
+        context = placeholders.Context(inputs, facts)
         items = placeholders.resolve_leaves(typed(iterator.raw, "LIST"), context)
     else:
-        items = typed(inputs.parameters.get(iterator.source, []), "LIST")
+        items = typed(placeholders.resolve_inputs(inputs, facts).parameters.get(iterator.source, []), "LIST")
     declared = node.component.inputs.parameters.get(iterator.item)
     for item in items:
         kind = declared.kind if declared else ""
-        # An item that was a placeholder is text now.
-        value = parsed(item, kind) if isinstance(item, str) else typed(item, kind)
-        yield replace(inputs, parameters={**inputs.parameters, iterator.item: value})
+        yield replace(inputs, parameters={**inputs.parameters, iterator.item: _item(item, kind)})
+
+
+def _item(item: Any, kind: str) -> Any:
+    if isinstance(item, str):  # of any type: it may have been a placeholder
+        return parsed(item, kind)
+    # The compiler takes the items of a list of unknown type for text.
+    return text_of(item) if kind == "STRING" else typed(item, kind)
 
 
 def _selected(node: Node) -> Outputs:
@@ -327,9 +358,10 @@ def _is_list(node: Node, output: str) -> bool:
     return declared is not None and declared.is_list
 
 
-def root_inputs(pipeline: Pipeline, given: Mapping[str, Any]) -> Inputs:
-    """A pipeline's inputs from the parameter values of a run, checked at admission, and its defaults."""
+def root_inputs(pipeline: Pipeline, given: Mapping[str, Any], artifacts: Mapping[str, Artifact]) -> Inputs:
+    """A pipeline's inputs from the parameter values and artifacts of a run, checked at admission, and its defaults."""
     declared = pipeline.root.inputs.parameters
     parameters = {name: typed(json.loads(json.dumps(value)), declared[name].kind) for name, value in given.items()}
     defaults = {name: item.default for name, item in declared.items() if name not in given and item.default is not None}
-    return Inputs({**defaults, **parameters}, {}, frozenset(defaults))
+    lists = {name: [artifact] for name, artifact in artifacts.items()}
+    return Inputs({**defaults, **parameters}, lists, frozenset(defaults))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -16,17 +17,29 @@ from google.cloud.aiplatform_v1.types import Execution
 
 from localvertex.buckets import Buckets, split
 from localvertex.engine import placeholders
-from localvertex.engine.cache import Cache, Fingerprint
+from localvertex.engine.cache import Cache, CacheEntry, Fingerprint
 from localvertex.engine.dag import Node
 from localvertex.engine.journal import Journal, Record
-from localvertex.engine.running import RunFacts, numeric_id
+from localvertex.engine.running import WORKSPACE, RunFacts, numeric_id
 from localvertex.engine.spec import Container, Importer
-from localvertex.engine.values import Artifact, Inputs, Outputs, State, ValueProblem, parsed, typed, whole_numbers
+from localvertex.engine.values import (
+    Artifact,
+    Inputs,
+    Outputs,
+    State,
+    ValueProblem,
+    parsed,
+    text_of,
+    typed,
+    whole_numbers,
+)
 from localvertex.home import Home
 from localvertex.lineage import Lineage
 from localvertex.store import Store
 from localvertex.workloads import Runner, Running, Workload, WorkloadError
 
+IN_WORKSPACE = "_kfp_workspace"
+"""Metadata that tells kfp to read the copy of an artifact that is in the workspace."""
 _OUTPUT_FILE = "executor_output.json"
 _LOG_TAIL = 8192
 
@@ -104,19 +117,17 @@ class Executor:
             outputs, found = self._import(run, node, importer, record)
         except (TaskProblem, placeholders.PlaceholderProblem) as problem:
             return self._fail(run, record, str(problem))
-        state = State.SKIPPED if found and node.task.cache else State.SUCCEEDED
+        state = State.SKIPPED if found and node.task.cache and not importer.to_workspace else State.SUCCEEDED
         return self._succeed(run, record, outputs, state)
 
     def cached(self, run: RunFacts, node: Node, container: Container, record: Record) -> tuple[Outcome | None, Record]:
         """Answer a container task from the cache, if it may be and can be; else its record, ready to execute."""
         fingerprint = self._cache.fingerprint(node.task, node.component, container, node.inputs)
         record = replace(record, fingerprint=json.dumps(fingerprint, default=str))
-        outputs = self._cache.find(fingerprint) if node.task.cache else None
+        outputs = self._cache.find(fingerprint) if _may_be_cached(node, container) else None
         if outputs is None:
             return None, record
-        with self._store.write():
-            record = self._begin(run, node, record, "system.ContainerExecution")
-            return self._succeed(run, record, outputs, State.SKIPPED), record
+        return self._skip(run, node, record, outputs), record
 
     def execute(self, run: RunFacts, node: Node, container: Container, record: Record, order: Order) -> Outcome | None:
         """Run a container task once, to the end; None if it was stopped for the server to end.
@@ -136,9 +147,11 @@ class Executor:
             if record.attempt < node.task.retry.count:
                 return self._retry(record, str(problem))
             return self._fail(run, record, str(problem))
-        if node.task.cache:
-            self._cache.keep(run.pipeline, _fingerprint(record), outputs)
-        return self._succeed(run, record, outputs, State.SUCCEEDED)
+        # Made before the commit, since it reads what the task wrote, however much that is.
+        entry = None
+        if _may_be_cached(node, container):
+            entry = self._cache.entry(run.pipeline, _fingerprint(record), outputs)
+        return self._succeed(run, record, outputs, State.SUCCEEDED, entry)
 
     def log(self, run: RunFacts, node: Node) -> Path:
         """Log file of a task; all its attempts append to it."""
@@ -180,40 +193,76 @@ class Executor:
         )
         version = str(resource.schema_version)
         artifact = Artifact(str(resource.name), uri, title, version, metadata, output)
+        if importer.to_workspace:
+            artifact = self._copied(run, artifact)
         return Outputs({}, {output: [artifact]}), found is not None
 
-    def _begin(self, run: RunFacts, node: Node, record: Record, schema_title: str) -> Record:
-        inputs = [_named(item) for items in node.inputs.artifacts.values() for item in items]
-        values = {f"input:{name}": value for name, value in node.inputs.parameters.items()}
-        with self._store.write():
-            execution = self._lineage.begin_execution(
-                run.context,
-                id=str(record.task_id),
-                display_name=node.task.display_name,
-                schema_title=schema_title,
-                inputs=inputs,
-                metadata={**values, "vertex-ai-pipelines-task-name": node.name, "task_name": node.name},
-            )
-            return self._journal.put(
-                replace(
-                    record,
-                    state=State.RUNNING,
-                    started=record.started or time.time(),
-                    execution=str(execution.name),
-                    inputs=Outputs({}, node.inputs.artifacts).to_json(),
-                )
-            )
+    def _copied(self, run: RunFacts, artifact: Artifact) -> Artifact:
+        source = _local(self._buckets, artifact.uri)
+        if not source.exists():
+            raise TaskProblem(f"There is nothing at {artifact.uri} to copy to the workspace.")
+        target = in_workspace(run.workspace, source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        else:
+            shutil.copy2(source, target)
+        return replace(artifact, metadata={**artifact.metadata, IN_WORKSPACE: True})
 
-    def _succeed(self, run: RunFacts, record: Record, outputs: Outputs, state: State) -> Outcome:
-        artifacts = [item for items in outputs.artifacts.values() for item in items]
+    def _begin(self, run: RunFacts, node: Node, record: Record, schema_title: str) -> Record:
+        with self._store.write():
+            execution = self._record_execution(run, node, record, schema_title, Execution.State.RUNNING)
+            return self._journal.change(record, state=State.RUNNING, **_begun(node, record, execution))
+
+    def _skip(self, run: RunFacts, node: Node, record: Record, outputs: Outputs) -> Outcome:
+        with self._store.write():
+            execution = self._record_execution(
+                run, node, record, "system.ContainerExecution", Execution.State.CACHED, outputs
+            )
+            begun = _begun(node, record, execution)
+            ended = {"state": State.SKIPPED, "ended": time.time(), "outputs": outputs.to_json()}
+            return Outcome(self._journal.change(record, **begun, **ended), outputs)
+
+    def _record_execution(
+        self,
+        run: RunFacts,
+        node: Node,
+        record: Record,
+        schema_title: str,
+        state: int,
+        outputs: Outputs | None = None,
+    ) -> Execution:
+        outputs = outputs or Outputs()
+        return self._lineage.record_execution(
+            run.context,
+            id=str(record.task_id),
+            display_name=node.task.display_name,
+            schema_title=schema_title,
+            state=state,
+            inputs=_named(node.inputs.artifacts),
+            outputs=_named(outputs.artifacts),
+            metadata={
+                **{f"input:{name}": value for name, value in node.inputs.parameters.items()},
+                **{f"output:{name}": value for name, value in outputs.parameters.items()},
+                "vertex-ai-pipelines-task-name": node.name,
+                "task_name": node.name,
+            },
+        )
+
+    def _succeed(
+        self, run: RunFacts, record: Record, outputs: Outputs, state: State, entry: CacheEntry | None = None
+    ) -> Outcome:
         with self._store.write():
             if state is State.SUCCEEDED:
-                for item in artifacts:
-                    self._record_artifact(run, item)
+                for items in outputs.artifacts.values():
+                    for item in items:
+                        self._record_artifact(run, item)
+            if entry is not None:
+                self._cache.keep(entry)
             self._lineage.end_execution(
                 Execution(name=record.execution),
                 state=Execution.State.CACHED if state is State.SKIPPED else Execution.State.COMPLETE,
-                outputs=[_named(item) for item in artifacts],
+                outputs=_named(outputs.artifacts),
                 metadata={f"output:{name}": value for name, value in outputs.parameters.items()},
             )
             record = self._journal.change(record, state=state, ended=time.time(), outputs=outputs.to_json(), error="")
@@ -271,9 +320,7 @@ class Attempt:
             name: self._artifact(name, spec.schema_title, spec.schema_version, dict(spec.metadata))
             for name, spec in node.component.outputs.artifacts.items()
         }
-        self._context = placeholders.Context(
-            self._inputs, facts, self._executor_input(self._inputs), lambda uri: str(self._local(uri))
-        )
+        self._context = placeholders.Context(self._inputs, facts, self._executor_input(self._inputs), self._path_of)
 
     def workload(self, container: Container, log: Path) -> Workload:
         """What to run; the folders that outputs go into are made.
@@ -284,12 +331,19 @@ class Attempt:
         bucket, _ = split(self._folder)
         self._buckets.ensure(bucket)
         self._buckets.path(self._folder).mkdir(parents=True, exist_ok=True)
+        if _uses_workspace(self._node, container):
+            self._run.workspace.mkdir(exist_ok=True)
         return Workload(
             id=f"{self._run.id}-{self._record.task_id}-{self._record.attempt}",
             image=placeholders.resolve(container.image, self._context),
             command=tuple(placeholders.arguments(container.command, self._context)),
             args=tuple(placeholders.arguments(container.args, self._context)),
-            env={name: placeholders.resolve(value, self._context) for name, value in container.env.items()},
+            env={
+                # https://github.com/kubeflow/pipelines/blob/master/sdk/python/kfp/dsl/executor.py
+                "VERTEX_AI_PIPELINES_RUN_LABELS": json.dumps(dict(self._run.job.labels)),
+                "LOCALVERTEX_WORKSPACE": str(self._run.workspace),
+                **{name: placeholders.resolve(value, self._context) for name, value in container.env.items()},
+            },
             log=log,
         )
 
@@ -323,8 +377,20 @@ class Attempt:
             metadata = {**artifact.metadata, **whole_numbers(entry.get("metadata", {}))}
             kind = artifact.schema_title, artifact.schema_version
             own = self._artifact(name, *kind, {}, index) if index else artifact
-            found.append(replace(own, uri=entry.get("uri") or own.uri, metadata=metadata))
+            own = replace(own, uri=entry.get("uri") or own.uri, metadata=metadata)
+            if entry.get("custom_path"):
+                self._fetch(Path(entry["custom_path"]), own.uri)
+            found.append(own)
         return found
+
+    def _fetch(self, path: Path, uri: str) -> None:
+        """Put what a task wrote to a path of its own choice where it belongs."""
+        if not path.exists():
+            raise TaskProblem(f"The task says that it wrote {uri} to {path}, which does not exist.")
+        if path.is_dir():
+            shutil.copytree(path, self._local(uri), dirs_exist_ok=True)
+        else:
+            shutil.copy2(path, self._local(uri))
 
     def _told(self) -> dict[str, Any]:
         file = self._local(f"{self._folder}/{_OUTPUT_FILE}")
@@ -365,10 +431,12 @@ class Attempt:
         uri = f"{self._folder}/{output}"
         return Artifact(f"{store}/artifacts/{id}", uri, schema_title, version, metadata, output)
 
+    def _path_of(self, artifact: Mapping[str, Any]) -> str:
+        path = self._local(artifact["uri"])
+        return str(in_workspace(self._run.workspace, path) if artifact["metadata"].get(IN_WORKSPACE) else path)
+
     def _local(self, uri: str) -> Path:
-        if not uri.startswith("gs://"):
-            return Path(uri)
-        return self._buckets.path(uri)
+        return _local(self._buckets, uri)
 
 
 class RunOrder:
@@ -406,10 +474,15 @@ class RunOrder:
         with self._lock:
             self._running.discard(running)
 
-    def cancel(self, grace: float = 10) -> None:
-        """Stop all tasks: SIGTERM first, so that they can tidy up."""
+    def forbid(self) -> None:
+        """Let no more tasks start."""
         with self._lock:
             self._cancelled = True
+
+    def cancel(self, grace: float = 10) -> None:
+        """Stop all tasks: SIGTERM first, so that they can tidy up."""
+        self.forbid()
+        with self._lock:
             running = list(self._running)
         stop_all(running, grace)
 
@@ -430,6 +503,11 @@ def stop_all(running: Sequence[Running], grace: float) -> None:
         thread.join()
 
 
+def in_workspace(workspace: Path, path: Path) -> Path:
+    """Where in a run's workspace an artifact's copy lies: where kfp looks for it."""
+    return workspace / ".artifacts" / str(path).lstrip("/")
+
+
 def last_line(log: Path) -> str:
     """The last line with text in a log file; empty if there is none."""
     with contextlib.suppress(OSError), log.open("rb") as file:
@@ -440,8 +518,32 @@ def last_line(log: Path) -> str:
     return ""
 
 
-def _named(artifact: Artifact) -> ArtifactResource:
-    return ArtifactResource(name=artifact.name)
+def _begun(node: Node, record: Record, execution: Execution) -> dict[str, Any]:
+    return {
+        "started": record.started or time.time(),
+        "execution": str(execution.name),
+        "inputs": Outputs({}, node.inputs.artifacts).to_json(),
+        "fingerprint": record.fingerprint,
+    }
+
+
+def _named(artifacts: Mapping[str, Sequence[Artifact]]) -> list[ArtifactResource]:
+    return [ArtifactResource(name=item.name) for items in artifacts.values() for item in items]
+
+
+def _local(buckets: Buckets, uri: str) -> Path:
+    return buckets.path(uri) if uri.startswith("gs://") else Path(uri.removeprefix("file://"))
+
+
+def _may_be_cached(node: Node, container: Container) -> bool:
+    # What a task leaves in the workspace, its outputs do not tell.
+    return node.task.cache and not _uses_workspace(node, container)
+
+
+def _uses_workspace(node: Node, container: Container) -> bool:
+    templates = (text_of(node.inputs.parameters[name]) for name in node.inputs.templates)
+    words = (*container.command, *container.args, *container.env.values(), *templates)
+    return placeholders.mentions(WORKSPACE, words)
 
 
 def _fingerprint(record: Record) -> Fingerprint:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,7 +29,10 @@ _tasks = sa.Table(
     sa.Column("outputs", sa.String, nullable=False),
     sa.Column("execution", sa.String, nullable=False),
     sa.Column("fingerprint", sa.String, nullable=False),
+    sa.Index("engine_tasks_by_path", "path", "created"),
 )
+
+_replaced = _tasks.delete().where(_tasks.c.job == sa.bindparam("of_job"), _tasks.c.path == sa.bindparam("of_path"))
 
 
 @dataclass(frozen=True)
@@ -81,16 +84,14 @@ class Journal:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def put(self, record: Record) -> Record:
-        """Insert a task's row, or overwrite it."""
-        row = _row(record)
+    def put(self, records: Iterable[Record]) -> None:
+        """Insert tasks' rows, or overwrite them, as one commit."""
+        rows = [_row(record) for record in records]
+        if not rows:
+            return
         with self._store.write() as connection:
-            changed = connection.execute(
-                _tasks.update().where(_tasks.c.job == record.job, _tasks.c.path == record.path).values(**row)
-            )
-            if not changed.rowcount:
-                connection.execute(_tasks.insert().values(**row))
-        return record
+            connection.execute(_replaced, [{"of_job": row["job"], "of_path": row["path"]} for row in rows])
+            connection.execute(_tasks.insert(), rows)
 
     def change(self, record: Record, **fields: Any) -> Record:
         """Write some fields of a task's row; returns the record as it now is."""
@@ -108,6 +109,13 @@ class Journal:
         with self._store.read() as connection:
             rows = connection.execute(query).mappings().all()
         return {row["path"]: _record(row) for row in rows}
+
+    def alike(self, pattern: str, limit: int = 100) -> list[Record]:
+        """The newest rows, of any run, whose path is like an SQL pattern."""
+        query = sa.select(_tasks).where(_tasks.c.path.like(pattern) if "%" in pattern else _tasks.c.path == pattern)
+        with self._store.read() as connection:
+            rows = connection.execute(query.order_by(_tasks.c.created.desc()).limit(limit)).mappings().all()
+        return [_record(row) for row in rows]
 
     def delete(self, job: str) -> None:
         """Forget a run."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,13 +59,13 @@ class Context:
         inputs: the task's inputs; templates among its parameters are searched for placeholders in turn.
         executor_input: ExecutorInput JSON; None while only inputs and facts are known.
         facts: values of the plain placeholders by path, such as `.pipeline_job_name`.
-        local_path: path of a `gs://` URI as the task sees it.
+        path_of: path of an artifact, given as in the executor's input, as the task sees it.
     """
 
     inputs: Inputs
     facts: Mapping[str, str]
     executor_input: Mapping[str, Any] | None = None
-    local_path: Callable[[str], str] = str
+    path_of: Callable[[Mapping[str, Any]], str] = lambda artifact: str(artifact["uri"])
 
 
 def arguments(words: tuple[str, ...], context: Context) -> list[str]:
@@ -117,6 +117,11 @@ def resolve_leaves(value: Any, context: Context) -> Any:
     if isinstance(value, dict):
         return {key: resolve_leaves(item, context) for key, item in value.items()}
     return value
+
+
+def mentions(fact: str, texts: Iterable[str]) -> bool:
+    """Whether one of the texts refers to a plain placeholder, such as `.workspace_path`."""
+    return any(match["path"] == fact for text in texts for match in _PLACEHOLDER.finditer(text))
 
 
 def unknown(text: str, outputs: Interface) -> list[str]:
@@ -203,7 +208,7 @@ def _of_artifact(match: re.Match[str], whole: Mapping[str, Any], context: Contex
         return json.dumps(entry)
     artifact = entry["artifacts"][0]
     if match["field"] == "path":
-        return context.local_path(artifact["uri"])
+        return context.path_of(artifact)
     if match["field"] in ("metadata", "properties", "value"):
         metadata = artifact.get("metadata", {})
         return text_of(metadata.get(match["key"]) if match["key"] else metadata)

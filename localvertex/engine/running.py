@@ -6,12 +6,19 @@ import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 
 from google.cloud.aiplatform_v1.types import Context, PipelineJob
 
 from localvertex import names
 from localvertex.engine.journal import Record
 from localvertex.home import Home
+
+WORKSPACE = ".workspace_path"
+"""Placeholder of the folder that all tasks of a run share."""
+
+SCHEDULE_TIME = "schedule_time"
+"""Key, in the metadata of a scheduled run's context, of the time (RFC 3339) that its schedule wanted it at."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,11 @@ class RunFacts:
         """`gs://` folder of this run."""
         return f"{self.root}/{names.project_of(self.name)}/{self.id}"
 
+    @property
+    def workspace(self) -> Path:
+        """Folder that all tasks of the run share."""
+        return self.home.gcs / self.folder.removeprefix("gs://") / "workspace"
+
     def task_folder(self, record: Record) -> str:
         """`gs://` folder of one attempt at a task: a retry must not find what an earlier attempt left behind."""
         attempt = f"_{record.attempt}" if record.attempt else ""
@@ -58,13 +70,14 @@ class RunFacts:
     def placeholders(self, record: Record) -> dict[str, str]:
         """What plain placeholders stand for in a task, by path."""
         return {
-            **self._placeholders,
+            **self.facts,
             ".pipeline_task_name": record.name,
             ".pipeline_task_uuid": str(record.task_id),
         }
 
     @cached_property
-    def _placeholders(self) -> dict[str, str]:
+    def facts(self) -> dict[str, str]:
+        """What plain placeholders stand for in all of the run, by path."""
         job = self.job
         number = names.project_of(self.name)
         created = PipelineJob.pb(job).create_time.ToDatetime(tzinfo=UTC)
@@ -74,7 +87,7 @@ class RunFacts:
             ".pipeline_job_uuid": numeric_id(self.name),
             ".pipeline_root": self.root,
             ".pipeline_job_create_time_utc": rfc3339(created),
-            ".pipeline_job_schedule_time_utc": rfc3339(created),
+            ".pipeline_job_schedule_time_utc": self._schedule_time or rfc3339(created),
             ".pipeline_google_cloud_project_id": (
                 self.home.project_id if number == self.home.project_number else number
             ),
@@ -83,8 +96,13 @@ class RunFacts:
             ".pipeline_network": str(job.network),
             ".pipeline_persistent_resource_id": "",
             ".pipeline_encryption_key_name": str(job.encryption_spec.kms_key_name),
-            ".workspace_path": str(self.home.gcs / self.folder.removeprefix("gs://") / "workspace"),
+            WORKSPACE: str(self.workspace),
         }
+
+    @property
+    def _schedule_time(self) -> str:
+        metadata = Context.pb(self.context).metadata
+        return str(metadata[SCHEDULE_TIME]) if SCHEDULE_TIME in metadata else ""
 
 
 def numeric_id(*parts: object) -> str:

@@ -9,7 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import sqlalchemy as sa
 from google.cloud.aiplatform_v1.types import (
@@ -17,7 +18,6 @@ from google.cloud.aiplatform_v1.types import (
     PipelineFailurePolicy,
     PipelineJob,
     PipelineState,
-    PipelineTaskDetail,
 )
 from google.rpc import code_pb2, status_pb2
 
@@ -26,16 +26,18 @@ from localvertex.buckets import Buckets
 from localvertex.engine.admission import admit, parameter_values
 from localvertex.engine.cache import Cache
 from localvertex.engine.dag import Graph, Node, root_inputs
-from localvertex.engine.details import moment, task_details
+from localvertex.engine.details import moment, show_tasks
 from localvertex.engine.executors import Executor, Outcome, RunOrder
+from localvertex.engine.inputs import given_artifacts
 from localvertex.engine.journal import Journal, Record
 from localvertex.engine.running import RunFacts
 from localvertex.engine.spec import Importer, Pipeline
-from localvertex.engine.values import Outputs, State
+from localvertex.engine.values import Artifact, Outputs, State
 from localvertex.home import Home
 from localvertex.lineage import Lineage
 from localvertex.store import Store, resources
-from localvertex.workloads import Runner
+from localvertex.workloads import Runner, Running
+from localvertex.workloads.slots import Slot, Slots
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +72,19 @@ class Engine:
         cache = Cache(store, buckets.digest, self._exists)
         self.executor = Executor(store, home, buckets, runner, lineage, self.journal, cache)
         cores = os.cpu_count() or 1
-        # Most launchers of jobs only wait, so there is room for more processes than cores.
-        self.containers = ThreadPoolExecutor(max(4, 2 * cores), thread_name_prefix="container")
+        self.slots = Slots(busy=max(4, 2 * cores), most=max(32, 16 * cores))
         self.drivers = ThreadPoolExecutor(max(2, cores), thread_name_prefix="driver")
         self._runs: dict[str, Run] = {}
         self._lock = threading.Lock()
+
+    def input_artifacts(self, job: PipelineJob, pipeline: Pipeline) -> dict[str, Artifact]:
+        """The artifacts that a job is given as its pipeline's inputs, by name.
+
+        Raises:
+            google.api_core.exceptions.NotFound: an artifact does not exist.
+            google.api_core.exceptions.InvalidArgument: an artifact is of another type than the input.
+        """
+        return given_artifacts(job, pipeline.root.inputs, self.store)
 
     def submit(self, job: PipelineJob) -> None:
         """Start an accepted, stored job."""
@@ -97,7 +107,8 @@ class Engine:
     def detailed(self, job: PipelineJob) -> PipelineJob:
         """The job with the tasks it has now; a finished job has them in store."""
         if job.state in UNFINISHED:
-            job.job_detail.task_details = task_details(self.journal.of(job.name), self.store)
+            show_tasks(job, self.journal.of(job.name), self.store)
+        self.lineage.refresh_parents(job.job_detail.pipeline_run_context)
         return job
 
     def forget(self, name: str) -> None:
@@ -114,7 +125,7 @@ class Engine:
         for run in list(self._runs.values()):
             run.close()
         self.drivers.shutdown(cancel_futures=True)
-        self.containers.shutdown(cancel_futures=True)
+        self.slots.close()
 
     def ended(self, run: Run) -> None:
         """A run needs no thread any more."""
@@ -150,6 +161,10 @@ class Run:
         self._thread = threading.Thread(target=self._main, name=names.id_of(self.name), daemon=True)
         self._retries: dict[threading.Timer, Callable[[], None]] = {}
         self._records: dict[str, Record] = {}
+        self._changed: dict[str, Record] = {}
+        """Records that are to be committed."""
+        self._launched: list[Node] = []
+        """Leaves that are to be executed once their records are committed."""
         self._pipeline: Pipeline
         self._facts: RunFacts
         self._graph: Graph
@@ -176,33 +191,54 @@ class Run:
     def _main(self) -> None:
         try:
             self._prepare()
-            self._graph.start()
-            while not self._graph.root.state.final and not self._closing:
-                self._events.get()()
+            self._step(self._graph.start)
+            while not self._ended:
+                self._step(self._events.get())
             if not self._closing:
                 self._conclude()
         except Exception as error:
             log.exception("run %s failed", self.name)
+            self._order.forbid()
+            self._engine.slots.hurry(self.name)
             self._order.cancel(0)
             self._finish(State.FAILED, f"Internal error: {error}", code_pb2.INTERNAL)
         finally:
             self._engine.ended(self)
+
+    @property
+    def _ended(self) -> bool:
+        return self._closing or self._graph.root.state.final
+
+    def _step(self, event: Callable[[], None]) -> None:
+        """Tell the graph what happened, and what else has meanwhile; commit what follows, and only then act on it."""
+        event()
+        for _ in range(self._events.qsize()):
+            if not self._ended:
+                self._events.get()()
+        self._engine.journal.put(self._changed.values())
+        self._changed = {}
+        launched, self._launched = self._launched, []
+        for node in launched:
+            self._engine.drivers.submit(self._guarded, self._drive, node, self._records[node.path])
 
     def _prepare(self) -> None:
         engine = self._engine
         self._pipeline = admit(self._job)
         self._facts = RunFacts(self._job, engine.home, self._job.job_detail.pipeline_run_context, self._pipeline.name)
         self._records = engine.journal.of(self.name)
-        engine.store.update(PipelineJob, self.name, _begin)
+        # Who cancelled it before this run could be found has left a word in the store.
+        now = engine.store.update(PipelineJob, self.name, _begin)
         self._graph = Graph(
             self._pipeline,
-            root_inputs(self._pipeline, parameter_values(self._job)),
+            root_inputs(self._pipeline, parameter_values(self._job), engine.input_artifacts(self._job, self._pipeline)),
             self,
             fail_fast=self._job.runtime_config.failure_policy
             == PipelineFailurePolicy.PIPELINE_FAILURE_POLICY_FAIL_FAST,
             run_name=self.name,
+            facts=self._facts.facts,
+            earlier={path: record.state for path, record in self._records.items()},
         )
-        if self._job.state == PipelineState.PIPELINE_STATE_CANCELLING:
+        if now.state == PipelineState.PIPELINE_STATE_CANCELLING:
             self._cancel()
 
     def begin(self, node: Node) -> None:
@@ -219,7 +255,7 @@ class Run:
             outputs = Outputs.from_json(record.outputs) if record.outputs else Outputs()
             self._events.put(lambda: self._graph.finish(node, record.state, outputs, record.error))
         else:
-            self._engine.drivers.submit(self._guarded, self._drive, node, record)
+            self._launched.append(node)
 
     def end(self, node: Node) -> None:
         """A node reached its final state."""
@@ -235,17 +271,14 @@ class Run:
             parent = node.parent.path if node.parent else ""
             task_id = int(names.new_id())
             created = time.time()
-            self._records[node.path] = Record(
-                self.name, node.path, parent, node.name, task_id, State.PENDING, created=created
-            )
+            self._keep(Record(self.name, node.path, parent, node.name, task_id, State.PENDING, created=created))
         return self._records[node.path]
 
     def _keep(self, record: Record) -> None:
-        self._records[record.path] = self._engine.journal.put(record)
+        self._records[record.path] = self._changed[record.path] = record
 
     def _execution(self, node: Node) -> str:
-        store = self._facts.context.name.rsplit("/", 2)[0]
-        return "" if node.parent else f"{store}/executions/{self._facts.id}"
+        return "" if node.parent else self._facts.context.name.replace("/contexts/", "/executions/")
 
     def _guarded(self, step: Callable[[Node, Record], None], node: Node, record: Record) -> None:
         """Whatever goes wrong in here is the task's failure: the run must hear of it, or it would wait forever."""
@@ -253,8 +286,9 @@ class Run:
             step(node, record)
         except Exception as error:
             log.exception("task %s of run %s failed", node.path, self.name)
-            failed = replace(record, state=State.FAILED, ended=time.time(), error=f"Internal error: {error}")
-            self._engine.journal.put(failed)
+            failed = self._engine.journal.change(
+                record, state=State.FAILED, ended=time.time(), error=f"Internal error: {error}"
+            )
             self._events.put(lambda: self._settle(node, Outcome(failed)))
 
     def _drive(self, node: Node, record: Record) -> None:
@@ -271,12 +305,13 @@ class Run:
 
     def _submit(self, node: Node, record: Record) -> None:
         if not self._closing:
-            self._engine.containers.submit(self._guarded, self._execute, node, record)
+            self._engine.slots.submit(self.name, lambda slot: self._guarded(partial(self._execute, slot), node, record))
 
-    def _execute(self, node: Node, record: Record) -> None:
+    def _execute(self, slot: Slot, node: Node, record: Record) -> None:
         container = self._pipeline.executors[node.component.executor]
         assert not isinstance(container, Importer)
-        outcome = self._engine.executor.execute(self._facts, node, container, record, self._order)
+        order = TaskOrder(self._order, slot)
+        outcome = self._engine.executor.execute(self._facts, node, container, record, order)
         if outcome is not None:
             self._events.put(lambda: self._settle(node, outcome))
 
@@ -305,6 +340,8 @@ class Run:
 
     def _cancel(self) -> None:
         self._graph.cancel()
+        self._order.forbid()
+        self._engine.slots.hurry(self.name)
         # Beside this thread, which hears of the tasks' ends.
         threading.Thread(target=self._order.cancel, daemon=True).start()
         waiting, self._retries = self._retries, {}
@@ -324,34 +361,61 @@ class Run:
     def _finish(self, state: State, error: str, code: int) -> None:
         engine = self._engine
         job_state, execution_state = _ENDS[state]
-        details = task_details(engine.journal.of(self.name), engine.store)
 
         def end(job: PipelineJob) -> None:
             job.state = PipelineState(job_state)
             job.end_time = moment(time.time())
-            job.job_detail.task_details = details
+            show_tasks(job, engine.journal.of(self.name), engine.store)
             if state is State.FAILED:
                 job.error = status_pb2.Status(code=code, message=error)
             elif state is State.CANCELLED:
                 job.error = status_pb2.Status(code=code_pb2.CANCELLED, message="The pipeline job was cancelled.")
 
         with engine.store.write():
+            if state is not State.SUCCEEDED:
+                self._cancel_rest()
             if hasattr(self, "_facts"):
                 engine.lineage.end_run(self._facts.context, state=execution_state)
-                _freshen_run(details, engine.store)
             engine.store.update(PipelineJob, self.name, end)
+
+    def _cancel_rest(self) -> None:
+        """What was under way when the server was killed, in a run that then went on no more, is cancelled."""
+        records = [record for record in self._engine.journal.of(self.name).values() if record.path]
+        rest = [record for record in records if not record.state.final]
+        now = time.time()
+        self._engine.journal.put(
+            replace(record, state=State.CANCELLED, ended=now, error="The task was cancelled.") for record in rest
+        )
+        for record in records:
+            if record.execution and (record.state is State.CANCELLED or not record.state.final):
+                self._engine.lineage.end_execution(Execution(name=record.execution), state=Execution.State.CANCELLED)
+
+
+@dataclass(frozen=True)
+class TaskOrder:
+    """A run's orders to one task, whose slot is told of the workload."""
+
+    run: RunOrder
+    slot: Slot
+
+    def check(self) -> None:
+        """As of the run."""
+        self.run.check()
+
+    def started(self, running: Running) -> None:
+        """As of the run."""
+        self.slot.occupy(running.pid)
+        self.run.started(running)
+
+    def ended(self, running: Running) -> None:
+        """As of the run."""
+        self.run.ended(running)
 
 
 def _begin(job: PipelineJob) -> None:
     if job.state == PipelineState.PIPELINE_STATE_PENDING:
         job.state = PipelineState(PipelineState.PIPELINE_STATE_RUNNING)
         job.start_time = moment(time.time())
-
-
-def _freshen_run(details: list[PipelineTaskDetail], store: Store) -> None:
-    """The run's own execution has just ended, after the details were read."""
-    if details and details[0].execution.name:
-        details[0].execution = store.get(Execution, details[0].execution.name)
 
 
 def _explain(root: Node) -> str:

@@ -21,11 +21,19 @@ class SpecProblem(Exception):
 
 @dataclass(frozen=True)
 class ParameterSpec:
-    """An input or output parameter of a component; `default` is None when there is none."""
+    """An input or output parameter of a component.
+
+    Args:
+        kind: name of its `ParameterType`.
+        optional: whether it may have no value.
+        default: None when there is none.
+        literals: the values that it may have; empty for any.
+    """
 
     kind: str
     optional: bool = False
     default: Any = None
+    literals: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,13 +164,14 @@ class Container:
 
 @dataclass(frozen=True)
 class Importer:
-    """An artifact that is already there."""
+    """An artifact that is already there; its tasks get a copy in the run's workspace if `to_workspace`."""
 
     uri: Source
     schema_title: str
     schema_version: str
     metadata: Json
     reimport: bool
+    to_workspace: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,8 +190,11 @@ def read(text: Json) -> Pipeline:
     Raises:
         SpecProblem: something is missing, unknown or not supported.
     """
-    known = "pipelineInfo deploymentSpec sdkVersion schemaVersion components root defaultPipelineRoot"
+    known = "pipelineInfo deploymentSpec sdkVersion schemaVersion components root defaultPipelineRoot platforms"
     _only(text, known, "pipeline_spec")
+    _check_platforms(text.get("platforms", {}))
+    _only(text.get("pipelineInfo", {}), "name displayName description", "pipeline_spec.pipelineInfo")
+    _only(text.get("deploymentSpec", {}), "executors", "deploymentSpec")
     version = str(text.get("schemaVersion", ""))
     if not version.startswith("2."):
         raise SpecProblem(f"pipeline_spec.schemaVersion: '{version}' is not supported; compile with kfp 2 (2.1.0).")
@@ -203,6 +215,18 @@ def read(text: Json) -> Pipeline:
     return pipeline
 
 
+def _check_platforms(platforms: Json) -> None:
+    """What the compiler writes for one platform, in a second document, may ask for a workspace: every run has one."""
+    for platform, config in platforms.items():
+        where = f"platforms.{platform}"
+        _only(config, "pipelineConfig deploymentSpec", where)
+        _only(config.get("pipelineConfig", {}), "workspace", f"{where}.pipelineConfig")
+        deployment = config.get("deploymentSpec", {})
+        _only(deployment, "executors", f"{where}.deploymentSpec")
+        for label, executor in deployment.get("executors", {}).items():
+            _only(executor, "", f"{where}.deploymentSpec.executors.{label}")
+
+
 def _only(entry: Json, known: str, where: str) -> None:
     for name in sorted(set(entry) - set(known.split())):
         raise SpecProblem(f"{where}: field '{name}' is not supported.")
@@ -220,11 +244,14 @@ def _interface(entry: Json, where: str) -> Interface:
 
 
 _OLD_TYPES = {"INT": "NUMBER_INTEGER", "DOUBLE": "NUMBER_DOUBLE", "STRING": "STRING"}
+_TYPES = {"", "NUMBER_DOUBLE", "NUMBER_INTEGER", "STRING", "BOOLEAN", "LIST", "STRUCT", "TASK_FINAL_STATUS"}
 
 
 def _parameter(entry: Json, where: str) -> ParameterSpec:
-    _only(entry, "type parameterType defaultValue isOptional description", where)
+    _only(entry, "type parameterType defaultValue isOptional description literals", where)
     kind = entry.get("parameterType") or _OLD_TYPES.get(entry.get("type", ""), "")
+    if kind not in _TYPES:
+        raise SpecProblem(f"{where}.parameterType: '{kind}' is not supported.")
     default = entry.get("defaultValue")
     # A default may be a placeholder, whatever the type.
     if not (isinstance(default, str) and "{{$" in default):
@@ -232,7 +259,8 @@ def _parameter(entry: Json, where: str) -> ParameterSpec:
             default = typed(default, kind)
         except ValueProblem as problem:
             raise SpecProblem(f"{where}.defaultValue: {problem}.") from None
-    return ParameterSpec(kind, bool(entry.get("isOptional", False)) or default is not None, default)
+    literals = tuple(whole_numbers(entry.get("literals", [])))
+    return ParameterSpec(kind, bool(entry.get("isOptional", False)) or default is not None, default, literals)
 
 
 def _artifact(entry: Json, where: str) -> ArtifactSpec:
@@ -253,7 +281,7 @@ def _schema(entry: Json, where: str) -> tuple[str, str]:
 
 
 def _component(name: str, entry: Json, where: str) -> Component:
-    _only(entry, "inputDefinitions outputDefinitions dag executorLabel singlePlatformSpecs", where)
+    _only(entry, "inputDefinitions outputDefinitions dag executorLabel", where)
     dag = _dag(entry["dag"], f"{where}.dag") if "dag" in entry else None
     if dag is None and not entry.get("executorLabel"):
         raise SpecProblem(f"{where}: the component has neither a DAG nor an executor.")
@@ -291,6 +319,13 @@ def _parameter_selectors(entry: Json, where: str) -> tuple[tuple[str, str], ...]
     return tuple((one["producerSubtask"], one["outputParameterKey"]) for one in chosen)
 
 
+_STRATEGIES = {
+    **dict.fromkeys((0, "TRIGGER_STRATEGY_UNSPECIFIED", 1, "ALL_UPSTREAM_TASKS_SUCCEEDED"), False),
+    **dict.fromkeys((2, "ALL_UPSTREAM_TASKS_COMPLETED"), True),
+}
+"""Whether a task runs however those before it have ended."""
+
+
 def _task(name: str, entry: Json, where: str) -> Task:
     known = "taskInfo inputs dependentTasks cachingOptions componentRef triggerPolicy retryPolicy iteratorPolicy"
     _only(entry, f"{known} parameterIterator artifactIterator", where)
@@ -298,8 +333,13 @@ def _task(name: str, entry: Json, where: str) -> Task:
     _only(inputs, "parameters artifacts", f"{where}.inputs")
     trigger = entry.get("triggerPolicy", {})
     _only(trigger, "condition strategy", f"{where}.triggerPolicy")
+    strategy = trigger.get("strategy", 0)
+    if strategy not in _STRATEGIES:
+        raise SpecProblem(f"{where}.triggerPolicy.strategy: '{strategy}' is not supported.")
     caching = entry.get("cachingOptions", {})
     _only(caching, "enableCache cacheKey", f"{where}.cachingOptions")
+    for part, fields in (("taskInfo", "name"), ("componentRef", "name"), ("iteratorPolicy", "parallelismLimit")):
+        _only(entry.get(part, {}), fields, f"{where}.{part}")
     return Task(
         name=name,
         display_name=entry.get("taskInfo", {}).get("name", name),
@@ -314,7 +354,7 @@ def _task(name: str, entry: Json, where: str) -> Task:
         },
         dependent=tuple(entry.get("dependentTasks", ())),
         condition=trigger.get("condition", ""),
-        when_completed=trigger.get("strategy") in ("ALL_UPSTREAM_TASKS_COMPLETED", 2),
+        when_completed=_STRATEGIES[strategy],
         cache=bool(caching.get("enableCache", False)),
         cache_key=caching.get("cacheKey", ""),
         iterator=_iterator(entry, where),
@@ -359,11 +399,14 @@ def _iterator(entry: Json, where: str) -> Iterator | None:
     limit = int(entry.get("iteratorPolicy", {}).get("parallelismLimit", 0))
     if "parameterIterator" in entry:
         found = entry["parameterIterator"]
+        _only(found, "items itemInput", f"{where}.parameterIterator")
         items = found.get("items", {})
         _only(items, "raw inputParameter", f"{where}.parameterIterator.items")
         return Iterator("parameter", found["itemInput"], items.get("inputParameter", ""), items.get("raw", ""), limit)
     if "artifactIterator" in entry:
         found = entry["artifactIterator"]
+        _only(found, "items itemInput", f"{where}.artifactIterator")
+        _only(found["items"], "inputArtifact", f"{where}.artifactIterator.items")
         return Iterator("artifact", found["itemInput"], found["items"]["inputArtifact"], limit=limit)
     return None
 
@@ -399,10 +442,17 @@ def _executor(entry: Json, where: str) -> Container | Importer:
 
 
 def _importer(entry: Json, where: str) -> Importer:
-    _only(entry, "artifactUri typeSchema metadata reimport", where)
+    _only(entry, "artifactUri typeSchema metadata reimport downloadToWorkspace", where)
     uri = _value_source(entry.get("artifactUri", {}), f"{where}.artifactUri")
     title, version = _schema(entry.get("typeSchema", {}), f"{where}.typeSchema")
-    return Importer(uri, title, version, whole_numbers(entry.get("metadata", {})), bool(entry.get("reimport", False)))
+    return Importer(
+        uri,
+        title,
+        version,
+        whole_numbers(entry.get("metadata", {})),
+        bool(entry.get("reimport", False)),
+        bool(entry.get("downloadToWorkspace", False)),
+    )
 
 
 def _check_references(pipeline: Pipeline) -> None:
@@ -415,6 +465,11 @@ def _check_references(pipeline: Pipeline) -> None:
         for task in component.dag.tasks.values():
             if task.component not in pipeline.components:
                 raise SpecProblem(f"{where}.dag.tasks.{task.name}: there is no component '{task.component}'.")
+            if task.retry.count > 0 and pipeline.components[task.component].dag is not None:
+                raise SpecProblem(
+                    f"{where}.dag.tasks.{task.name}.retryPolicy: a nested pipeline is not retried as a whole; set "
+                    "retries on the tasks in it."
+                )
             for upstream in sorted(task.upstream - set(component.dag.tasks)):
                 raise SpecProblem(f"{where}.dag.tasks.{task.name}: there is no upstream task '{upstream}' in its DAG.")
         _check_cycles(component.dag, f"{where}.dag")

@@ -123,7 +123,7 @@ def typed(value: Any, kind: str) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind == "NUMBER_DOUBLE" and number:
         return float(value)
-    if kind == "NUMBER_INTEGER" and number and value == int(value):
+    if kind == "NUMBER_INTEGER" and number and (isinstance(value, int) or value.is_integer()):
         return int(value)
     if kind in _JSON_TYPES and isinstance(value, str):
         value = _json(value, kind)

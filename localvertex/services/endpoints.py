@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 from collections.abc import Mapping
 
@@ -33,7 +34,7 @@ from google.cloud.aiplatform_v1.types import (
 )
 from google.longrunning import operations_pb2
 
-from localvertex import filters, names
+from localvertex import filters, labels, machines, names
 from localvertex.home import Home
 from localvertex.services.models import ModelService, check_mask, merge
 from localvertex.services.moments import seconds, stamp
@@ -61,6 +62,14 @@ _CHANGEABLE_DEPLOYMENT = {
     "display_name",
 }
 _DEPLOYMENT_TIMEOUT = 1800.0
+_ENDPOINT_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?|[1-9][0-9]{0,9}")
+_PRIVATE = (
+    "network",
+    "enable_private_service_connect",
+    "private_service_connect_config",
+    "dedicated_endpoint_enabled",
+    "private_model_server_enabled",
+)
 
 
 class EndpointService:
@@ -127,6 +136,13 @@ class EndpointService:
         """Make an endpoint that has no models yet."""
         if not request.endpoint.display_name:
             raise exceptions.InvalidArgument("endpoint.display_name is required.")
+        labels.check(request.endpoint, "endpoint")
+        _refuse_private(request.endpoint)
+        if request.endpoint_id and not _ENDPOINT_ID.fullmatch(request.endpoint_id):
+            raise exceptions.InvalidArgument(
+                f"endpoint_id {request.endpoint_id!r} must be up to 63 lower-case letters, digits and -, begin with a "
+                "letter and not end with -; or up to 10 digits, the first of them not 0."
+            )
         endpoint = Endpoint(
             name=f"{request.parent}/endpoints/{request.endpoint_id or names.new_id()}",
             display_name=request.endpoint.display_name,
@@ -134,6 +150,7 @@ class EndpointService:
             labels=request.endpoint.labels,
             encryption_spec=request.endpoint.encryption_spec,
             client_connection_config=request.endpoint.client_connection_config,
+            predict_request_response_logging_config=request.endpoint.predict_request_response_logging_config,
         )
         if self._store.find(Endpoint, endpoint.name):
             raise exceptions.AlreadyExists(f"Endpoint {endpoint.name} already exists.")
@@ -203,20 +220,28 @@ class EndpointService:
         deployed = self._accepted(request.deployed_model)
         _add(endpoint, deployed, request.traffic_split)
 
+        cancelled = threading.Event()
+
+        def publish(stored: Endpoint) -> None:
+            if cancelled.is_set():
+                raise exceptions.Cancelled("The operation was cancelled.")
+            self._models.resolve(f"{deployed.model}@{deployed.model_version_id}")  # not deleted meanwhile
+            _add(stored, deployed, request.traffic_split)
+
         def work() -> DeployModelResponse:
             deployment = self._open(request.endpoint, deployed)
             try:
-                self._start(deployment)
+                deployment.scale(replica_count(deployed))
+                deployment.wait_until_ready(_deployment_timeout(deployment), cancelled.is_set)
                 stamp(deployed, "create_time")
-                self._store.update(
-                    Endpoint, request.endpoint, lambda stored: _add(stored, deployed, request.traffic_split)
-                )
+                self._store.update(Endpoint, request.endpoint, publish)
             except BaseException:
                 self._close(request.endpoint, deployed.id)
                 raise
             return DeployModelResponse(deployed_model=deployed)
 
-        return self._operations.start(request.endpoint, work, metadata=DeployModelOperationMetadata())
+        metadata = DeployModelOperationMetadata()
+        return self._operations.start(request.endpoint, work, metadata=metadata, cancel=cancelled.set)
 
     def undeploy_model(self, request: UndeployModelRequest) -> operations_pb2.Operation:
         """Take a model off an endpoint and end its servers."""
@@ -259,6 +284,7 @@ class EndpointService:
         deployed.display_name = given.display_name or model.display_name
         resources = deployed.dedicated_resources
         if "dedicated_resources" in deployed:
+            machines.check(resources.machine_spec, "deployed_model.dedicated_resources.machine_spec", serving=True)
             resources.min_replica_count = max(1, resources.min_replica_count)
             resources.max_replica_count = max(resources.max_replica_count, resources.min_replica_count)
         return deployed
@@ -273,10 +299,6 @@ class EndpointService:
                 raise exceptions.AlreadyExists(f"{endpoint} already has a deployed model {deployed.id}.")
             self._deployments[endpoint, deployed.id] = deployment
         return deployment
-
-    def _start(self, deployment: Deployment) -> None:
-        deployment.scale(replica_count(deployment.plan.deployed))
-        deployment.wait_until_ready(_deployment_timeout(deployment))
 
     def _close(self, endpoint: str, deployed_id: str) -> None:
         with self._lock:
@@ -302,6 +324,15 @@ def check_split(endpoint: Endpoint) -> None:
         raise exceptions.InvalidArgument(f"traffic_split must add up to 100, not {total}.")
 
 
+def _refuse_private(endpoint: Endpoint) -> None:
+    for field in _PRIVATE:
+        if getattr(endpoint, field):
+            raise exceptions.MethodNotImplemented(
+                f"endpoint.{field} is not supported by localvertex, whose endpoints all answer at "
+                "LOCATION-aiplatform.googleapis.com."
+            )
+
+
 def _add(endpoint: Endpoint, deployed: DeployedModel, split: Mapping[str, int]) -> None:
     if any(other.id == deployed.id for other in endpoint.deployed_models):
         raise exceptions.AlreadyExists(f"{endpoint.name} already has a deployed model {deployed.id}.")
@@ -316,10 +347,10 @@ def _add(endpoint: Endpoint, deployed: DeployedModel, split: Mapping[str, int]) 
 def _remove(endpoint: Endpoint, deployed_id: str, split: Mapping[str, int]) -> None:
     deployed_model(endpoint, deployed_id)
     endpoint.deployed_models = [one for one in endpoint.deployed_models if one.id != deployed_id]
-    if split:
-        endpoint.traffic_split = dict(split)
-    elif not endpoint.deployed_models:
+    if not endpoint.deployed_models:
         endpoint.traffic_split = {}
+    elif split:
+        endpoint.traffic_split = dict(split)
     elif endpoint.traffic_split.get(deployed_id):
         raise exceptions.FailedPrecondition(
             f"Deployed model {deployed_id} has traffic; give a traffic_split that sends it elsewhere."

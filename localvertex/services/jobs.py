@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import shutil
 import threading
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 from google.api_core import exceptions
 from google.cloud.aiplatform_v1.types import (
+    BatchPredictionJob,
     CancelCustomJobRequest,
     CancelHyperparameterTuningJobRequest,
     CreateCustomJobRequest,
@@ -30,7 +34,7 @@ from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 from google.rpc import code_pb2, status_pb2
 
-from localvertex import filters, names
+from localvertex import filters, labels, names
 from localvertex.home import Home
 from localvertex.services import workers
 from localvertex.services.moments import seconds, stamp
@@ -42,12 +46,14 @@ from localvertex.workloads import Runner
 if TYPE_CHECKING:
     from localvertex.services.tuning import TuningJobs
 
+log = logging.getLogger(__name__)
+
 FINISHED = frozenset({JobState.JOB_STATE_SUCCEEDED, JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED})
 _DEFAULT_TIMEOUT = 7 * 24 * 3600.0
 _MOST_RESTARTS = 3
 _POLL_SECONDS = 0.05
 
-Job = TypeVar("Job", CustomJob, HyperparameterTuningJob)
+Job = TypeVar("Job", BatchPredictionJob, CustomJob, HyperparameterTuningJob)
 
 
 class CustomJobs:
@@ -87,6 +93,8 @@ class CustomJobs:
             state=JobState.JOB_STATE_QUEUED,
         )
         self._store.create(accepted)
+        if job.job_spec.enable_web_access:
+            log.info("%s: enable_web_access is ignored, a local process needs no web shell", accepted.name)
         self._supervisor.start(accepted.name)
         return accepted
 
@@ -114,6 +122,8 @@ class CustomJobs:
         for job in unfinished(self._store, CustomJob):
             if job.state == JobState.JOB_STATE_CANCELLING:
                 finish(self._store, CustomJob, job.name, JobState.JOB_STATE_CANCELLED)
+            elif job.start_time and job.job_spec.scheduling.disable_retries:
+                self._fail(job.name, "localvertex was stopped while the job ran, and its retries are disabled.")
             else:
                 self._supervisor.start(job.name)
 
@@ -122,7 +132,14 @@ class CustomJobs:
         self._supervisor.close()
 
     def _run(self, name: str, order: Order) -> None:
+        job = self._store.get(CustomJob, name)
+        longest_wait = seconds(job.job_spec.scheduling, "max_wait_duration") or math.inf
         while not self._places.acquire(blocking=False):
+            if time.time() > seconds(job, "create_time") + longest_wait:
+                self._fail(
+                    name, f"The job waited for resources longer than {longest_wait:g} s.", code_pb2.RESOURCE_EXHAUSTED
+                )
+                return
             if order.wait(_POLL_SECONDS):
                 break
         else:
@@ -138,7 +155,9 @@ class CustomJobs:
         timeout = seconds(job.job_spec.scheduling, "timeout") or _DEFAULT_TIMEOUT
         deadline = seconds(job, "start_time") + timeout
         logs = self._home.logs / names.id_of(name)
-        attempts = 1 + _MOST_RESTARTS * job.job_spec.scheduling.restart_job_on_worker_restart
+        scheduling = job.job_spec.scheduling
+        retries = scheduling.restart_job_on_worker_restart and not scheduling.disable_retries
+        attempts = 1 + _MOST_RESTARTS * retries
         for _ in range(attempts):
             outcome = workers.run(job, self._runner, gcs=self._home.gcs, logs=logs, order=order, deadline=deadline)
             if outcome.ending != workers.Ending.KILLED:
@@ -186,6 +205,7 @@ class JobService:
 
     def create_custom_job(self, request: CreateCustomJobRequest) -> CustomJob:
         """Begin a custom job."""
+        labels.check(request.custom_job, "custom_job")
         return self._custom.create(request.parent, request.custom_job)
 
     def get_custom_job(self, request: GetCustomJobRequest) -> CustomJob:
@@ -256,7 +276,7 @@ def unfinished(store: Store, kind: type[Job]) -> list[Job]:
     return store.select(kind, resources.c.state.not_in([int(state) for state in FINISHED]))[::-1]
 
 
-def must_have_finished(job: CustomJob | HyperparameterTuningJob) -> None:
+def must_have_finished(job: BatchPredictionJob | CustomJob | HyperparameterTuningJob) -> None:
     """Raises FailedPrecondition when the job is under way."""
     if job.state not in FINISHED:
         raise exceptions.FailedPrecondition(
@@ -264,7 +284,7 @@ def must_have_finished(job: CustomJob | HyperparameterTuningJob) -> None:
         )
 
 
-def begin(job: CustomJob | HyperparameterTuningJob) -> None:
+def begin(job: BatchPredictionJob | CustomJob | HyperparameterTuningJob) -> None:
     """A job that begins, or that begins again after its server was killed."""
     if job.state in (JobState.JOB_STATE_QUEUED, JobState.JOB_STATE_PENDING):
         job.state = JobState(JobState.JOB_STATE_RUNNING)
@@ -272,7 +292,7 @@ def begin(job: CustomJob | HyperparameterTuningJob) -> None:
         stamp(job, "start_time")
 
 
-def begin_cancel(job: CustomJob | HyperparameterTuningJob) -> None:
+def begin_cancel(job: BatchPredictionJob | CustomJob | HyperparameterTuningJob) -> None:
     """A job that is to be cancelled; raises FailedPrecondition when it has ended."""
     if job.state in FINISHED:
         raise exceptions.FailedPrecondition(

@@ -20,11 +20,11 @@ from google.cloud.aiplatform_v1.types import (
     MetadataStore,
 )
 from google.longrunning import operations_pb2
-from google.protobuf.message import Message
 
 from localvertex import filters, graph, schemas
 from localvertex.graph import Graph
 from localvertex.home import Home
+from localvertex.services.masks import copy_fields
 from localvertex.services.operations import Operations
 from localvertex.store import CHUNK, Resource, Store, kind_of, resources
 
@@ -44,7 +44,7 @@ _ID = re.compile(r"[a-z0-9-]{4,128}")
 _LABEL = re.compile(rf"[\w-]{{0,{MAX_LABEL}}}")
 _SCHEMA_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 
-_IN_CONTEXT = filters.Relations(functions={"in_context": graph.members_of})
+_IN_CONTEXT = filters.Relations(functions={"in_context": graph.ids_in})
 _CONTEXT_TREE = filters.Relations(
     collections={"parent_contexts": graph.children_of, "child_contexts": graph.parents_of}
 )
@@ -349,7 +349,7 @@ class MetadataService:
                         f"does not match server `etag`: `{stored.etag}`"
                     )
                 title = stored.schema_title
-                _copy_fields(kind.pb(resource), kind.pb(stored), paths)
+                copy_fields(kind.pb(resource), kind.pb(stored), paths, _OUTPUT_ONLY)
                 _check(stored)
                 # A pipeline may have recorded a type of its own: clients answer for what they change.
                 if stored.schema_title != title:
@@ -442,42 +442,6 @@ def _check(resource: Any) -> None:
     if len(resource.display_name) > MAX_DISPLAY_NAME:
         raise exceptions.InvalidArgument(f"{resource.name}: display_name is longer than {MAX_DISPLAY_NAME} characters.")
     _check_labels(resource.name, message.labels)
-
-
-def _copy_fields(source: Message, target: Message, paths: Sequence[str]) -> None:
-    """Copy fields by mask: without paths those that are set, with `*` all."""
-    known = {field.name: field for field in source.DESCRIPTOR.fields if field.name not in _OUTPUT_ONLY}
-    if not paths:
-        paths = [field.name for field, _ in source.ListFields() if field.name in known]
-    elif "*" in paths:
-        paths = list(known)
-    for path in paths:
-        name, _, key = path.partition(".")
-        if name in _OUTPUT_ONLY and not key:
-            continue
-        if name not in known or (key and name not in ("metadata", "labels")):
-            raise exceptions.InvalidArgument(
-                f'update_mask: {source.DESCRIPTOR.name} has no field "{path}" that can be updated.'
-            )
-        if key:
-            _copy_entry(getattr(source, name), getattr(target, name), key)
-        else:
-            _copy_field(source, target, known[name])
-
-
-def _copy_entry(source: Any, target: Any, key: str) -> None:
-    if key in source:
-        target[key] = source[key]
-    elif key in target:
-        del target[key]
-
-
-def _copy_field(source: Message, target: Message, field: Any) -> None:
-    target.ClearField(field.name)
-    if field.is_repeated or field.message_type is not None:
-        getattr(target, field.name).MergeFrom(getattr(source, field.name))
-    else:
-        setattr(target, field.name, getattr(source, field.name))
 
 
 def _trim(metadata: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -49,6 +50,7 @@ class Operations:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._cancels: dict[str, Callable[[], None]] = {}
 
     def start(
         self,
@@ -56,6 +58,7 @@ class Operations:
         work: Callable[[], proto.Message | Message | None],
         *,
         metadata: proto.Message | Message | None = None,
+        cancel: Callable[[], None] | None = None,
     ) -> operations_pb2.Operation:
         """Begin work in a thread of its own.
 
@@ -64,6 +67,7 @@ class Operations:
             work: returns the response (None for an empty one); a google.api_core exception becomes the
                 operation's error.
             metadata: e.g. `UploadModelOperationMetadata`; its `generic_metadata` times are filled in.
+            cancel: makes the work give up, with google.api_core.exceptions.Cancelled; work without it goes on.
 
         Returns:
             The operation, already done when the work was quick.
@@ -80,6 +84,8 @@ class Operations:
                     body=operation.SerializeToString(),
                 )
             )
+        if cancel is not None:
+            self._cancels[operation.name] = cancel
         thread = threading.Thread(
             target=self._run, args=(operation, work), name=operation.name.rsplit("/", 1)[1], daemon=True
         )
@@ -101,6 +107,7 @@ class Operations:
             log.exception("operation %s failed", operation.name)
             ended.error.code = code_pb2.INTERNAL
             ended.error.message = f"Internal error: {error}"
+        self._cancels.pop(operation.name, None)
         self._save(ended)
 
     def _save(self, operation: operations_pb2.Operation) -> None:
@@ -135,22 +142,20 @@ class Operations:
         return operations_pb2.Operation.FromString(body)
 
     def list_operations(self, request: operations_pb2.ListOperationsRequest) -> operations_pb2.ListOperationsResponse:
-        """Operations under a resource, the newest first; pages by offset."""
-        offset = int(request.page_token or 0)
+        """Operations under a resource, the newest first; the filter may be `done=true` or `done=false`."""
         size = request.page_size or 100
         under = request.name.removesuffix("/operations") + "/"
-        query = (
-            sa.select(_operations.c.body)
-            .where(_operations.c.name.startswith(under, autoescape=True))
-            .order_by(_operations.c.created.desc())
-            .offset(offset)
-            .limit(size + 1)
-        )
+        wanted = [_operations.c.name.startswith(under, autoescape=True)]
+        if request.filter:
+            wanted.append(_operations.c.done.is_(_wants_done(request.filter)))
+        if request.page_token:
+            wanted.append(_operations.c.created < _position(request.page_token))
+        query = sa.select(_operations).where(*wanted).order_by(_operations.c.created.desc()).limit(size + 1)
         with self._store.read() as connection:
-            bodies = connection.execute(query).scalars().all()
+            rows = connection.execute(query).all()
         return operations_pb2.ListOperationsResponse(
-            operations=[operations_pb2.Operation.FromString(body) for body in bodies[:size]],
-            next_page_token=str(offset + size) if len(bodies) > size else "",
+            operations=[operations_pb2.Operation.FromString(row.body) for row in rows[:size]],
+            next_page_token=repr(rows[size - 1].created) if len(rows) > size else "",
         )
 
     def wait_operation(self, request: operations_pb2.WaitOperationRequest) -> operations_pb2.Operation:
@@ -163,12 +168,33 @@ class Operations:
                 _ended.wait(deadline - time.monotonic())
         return operation
 
+    def cancel_operation(self, request: operations_pb2.CancelOperationRequest) -> empty_pb2.Empty:
+        """Ask for an operation to give up; one that cannot, or that is done, stays as it is."""
+        self.get_operation(operations_pb2.GetOperationRequest(name=request.name))
+        if cancel := self._cancels.get(request.name):
+            cancel()
+        return empty_pb2.Empty()
+
     def delete_operation(self, request: operations_pb2.DeleteOperationRequest) -> empty_pb2.Empty:
         """Forget an operation; its work goes on."""
         self.get_operation(operations_pb2.GetOperationRequest(name=request.name))
         with self._store.write() as connection:
             connection.execute(_operations.delete().where(_operations.c.name == request.name))
         return empty_pb2.Empty()
+
+
+def _wants_done(filter: str) -> bool:
+    wanted = {"done=true": True, "done=false": False}.get(re.sub(r"[\s\"]", "", filter).replace(":", "="))
+    if wanted is None:
+        raise exceptions.InvalidArgument(f"Invalid filter {filter!r}: operations are filtered by done=true or false.")
+    return wanted
+
+
+def _position(token: str) -> float:
+    try:
+        return float(token)
+    except ValueError:
+        raise exceptions.InvalidArgument("page_token does not belong to this list.") from None
 
 
 def _timed(metadata: proto.Message | Message) -> proto.Message | Message:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import httpx
@@ -22,7 +21,6 @@ from localvertex.services.endpoints import EndpointService
 from localvertex.services.moments import seconds
 
 _TIMEOUT = 60.0
-_PAUSE_SECONDS = 0.05
 _LONGEST_MESSAGE = 10_000
 _JSON = "application/json"
 
@@ -42,9 +40,9 @@ class PredictionService:
     def predict(self, request: PredictRequest) -> PredictResponse:
         """Ask for the predictions of instances."""
         wire = PredictRequest.pb(request)
-        body: dict[str, Any] = {"instances": [_plain(instance) for instance in wire.instances]}
+        body: dict[str, Any] = {"instances": [plain(instance) for instance in wire.instances]}
         if wire.HasField("parameters"):
-            body["parameters"] = _plain(wire.parameters)
+            body["parameters"] = plain(wire.parameters)
         deployed, answer = self._ask(request.endpoint, json.dumps(body).encode(), _JSON)
         return self._response(deployed, answer)
 
@@ -56,33 +54,10 @@ class PredictionService:
 
     def _ask(self, name: str, content: bytes, content_type: str) -> tuple[DeployedModel, httpx.Response]:
         endpoint, deployed, deployment = self._endpoints.route(name)
-        patience = _patience(endpoint)
-        deadline = time.monotonic() + patience
-        broken_off = 0
-        while True:
-            address = deployment.pick(deadline)
-            try:
-                answer = self._endpoints.client.post(
-                    address.url(address.predict),
-                    content=content,
-                    headers={"content-type": content_type},
-                    timeout=max(0.01, deadline - time.monotonic()),
-                )
-            except httpx.TimeoutException:
-                raise exceptions.DeadlineExceeded(
-                    f"Deployed model {deployed.id} did not answer within {patience:g} s."
-                ) from None
-            except httpx.TransportError as error:
-                # The server has just gone. Another one, or its successor, is asked; but a request that was under
-                # way may be what ended it, and gets one more chance only.
-                broken_off += not isinstance(error, httpx.ConnectError)
-                if broken_off > 1:
-                    raise exceptions.ServiceUnavailable(f"Deployed model {deployed.id} broke off: {error!r}.") from None
-                time.sleep(_PAUSE_SECONDS)
-                continue
-            if answer.is_success:
-                return deployed, answer
-            raise _error(answer)
+        answer = deployment.ask(content, content_type, _patience(endpoint))
+        if not answer.is_success:
+            raise error_of(answer)
+        return deployed, answer
 
     def _response(self, deployed: DeployedModel, answer: httpx.Response) -> PredictResponse:
         try:
@@ -110,13 +85,13 @@ def _patience(endpoint: Endpoint) -> float:
     return seconds(endpoint.client_connection_config, "inference_timeout") or _TIMEOUT
 
 
-def _plain(value: struct_pb2.Value) -> Any:
+def plain(value: struct_pb2.Value) -> Any:
     """A Value as JSON; whole numbers, which a Value holds as floats, as 100 and not as 100.0."""
     match value.WhichOneof("kind"):
         case "struct_value":
-            return {name: _plain(field) for name, field in value.struct_value.fields.items()}
+            return {name: plain(field) for name, field in value.struct_value.fields.items()}
         case "list_value":
-            return [_plain(item) for item in value.list_value.values]
+            return [plain(item) for item in value.list_value.values]
         case "number_value":
             number = value.number_value
             return int(number) if number.is_integer() and abs(number) < 2**53 else number
@@ -133,7 +108,8 @@ def _value(plain: Any) -> struct_pb2.Value:
     return value
 
 
-def _error(answer: httpx.Response) -> exceptions.GoogleAPICallError:
+def error_of(answer: httpx.Response) -> exceptions.GoogleAPICallError:
+    """What a prediction container's answer that is no success means to the client."""
     message = _message(answer)
     match answer.status_code:
         case 429:

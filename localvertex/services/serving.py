@@ -22,8 +22,11 @@ from localvertex.workloads import Runner, Workload, WorkloadError
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
+_PAUSE_SECONDS = 0.05
 _HEALTH_TIMEOUT = 10.0
-_LONGEST_PAUSE = 30.0
+_SECONDS_BETWEEN_CHECKS = 10.0
+_FAILED_CHECKS_OF_THE_SICK = 3
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
 _LINES_OF_A_FAILURE = 20
 _VARIABLE = re.compile(r"\$(\$|\((\w+)\))")
 
@@ -41,12 +44,19 @@ class Address:
         return f"http://127.0.0.1:{self.port}{route}"
 
 
+class NotReadyError(exceptions.ServiceUnavailable):
+    """No replica is healthy, nor became so in time."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)  # type: ignore[no-untyped-call]
+
+
 @dataclass(frozen=True)
 class Plan:
     """What every replica of a deployed model runs.
 
     Args:
-        endpoint: the endpoint's resource name.
+        endpoint: resource name of the endpoint, or of the batch prediction job that the servers work for.
         deployed: the deployed model, its id set.
         model: the model version.
         logs: folder of the replicas' logs.
@@ -123,7 +133,7 @@ class Deployment:
     Args:
         plan: what they run.
         runner: starts them.
-        client: asks them for their health.
+        client: asks them for their health and for predictions.
     """
 
     def __init__(self, plan: Plan, runner: Runner, client: httpx.Client) -> None:
@@ -132,6 +142,7 @@ class Deployment:
         self._client = client
         self._changed = threading.Condition()
         self._replicas: list[_Replica] = []
+        self._closed = False
         self._turn = 0
 
     def scale(self, count: int) -> None:
@@ -145,15 +156,19 @@ class Deployment:
         for replica in ended:
             replica.close()
 
-    def wait_until_ready(self, timeout: float) -> None:
+    def wait_until_ready(self, timeout: float, stopped: Callable[[], bool] = lambda: False) -> None:
         """Wait until all replicas are healthy.
+
+        Args:
+            timeout: seconds.
+            stopped: whether nobody wants them any more, which ends the wait.
 
         Raises:
             google.api_core.exceptions.FailedPrecondition: one ended before it was, or the time is over.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
-            while not all(replica.ready for replica in self._replicas):
+            while not (all(replica.ready for replica in self._replicas) or stopped()):
                 for replica in self._replicas:
                     if replica.failure:
                         raise exceptions.FailedPrecondition(replica.failure)
@@ -165,22 +180,57 @@ class Deployment:
         """The next healthy replica in turn, waited for until `deadline` (time.monotonic).
 
         Raises:
-            google.api_core.exceptions.ServiceUnavailable: none became healthy.
+            NotReadyError: none became healthy.
         """
         with self._changed:
             while not (ready := [replica.address for replica in self._replicas if replica.ready]):
-                if time.monotonic() > deadline:
+                if self._closed or time.monotonic() > deadline:
                     failures = [replica.failure for replica in self._replicas if replica.failure]
-                    raise exceptions.ServiceUnavailable(
-                        failures[0] if failures else f"No replica of {self.plan.deployed.id} is ready."
-                    )
+                    raise NotReadyError(failures[0] if failures else f"No replica of {self.plan.deployed.id} is ready.")
                 self._changed.wait(_POLL_SECONDS)
             self._turn += 1
             return ready[self._turn % len(ready)]
 
+    def ask(self, content: bytes, content_type: str, patience: float) -> httpx.Response:
+        """Post a body to the predict route of the next healthy replica; the answer may have any status.
+
+        Args:
+            patience: seconds in which the answer must be there.
+
+        Raises:
+            google.api_core.exceptions.DeadlineExceeded: it was not.
+            google.api_core.exceptions.ServiceUnavailable: the server ended over it, more than once.
+            NotReadyError: there is no server to ask.
+        """
+        deadline = time.monotonic() + patience
+        broken_off = 0
+        while True:
+            address = self.pick(deadline)
+            try:
+                return self._client.post(
+                    address.url(address.predict),
+                    content=content,
+                    headers={"content-type": content_type},
+                    timeout=max(0.01, deadline - time.monotonic()),
+                )
+            except httpx.TimeoutException:
+                raise exceptions.DeadlineExceeded(
+                    f"Deployed model {self.plan.deployed.id} did not answer within {patience:g} s."
+                ) from None
+            except httpx.TransportError as error:
+                # The server has just gone. Another one, or its successor, is asked; but a request that was under
+                # way may be what ended it, and gets one more chance only.
+                broken_off += not isinstance(error, httpx.ConnectError)
+                if broken_off > 1:
+                    raise exceptions.ServiceUnavailable(
+                        f"Deployed model {self.plan.deployed.id} broke off: {error!r}."
+                    ) from None
+                time.sleep(_PAUSE_SECONDS)
+
     def close(self) -> None:
-        """End all replicas."""
+        """End all replicas, and what is being asked of them."""
         with self._changed:
+            self._closed = True
             replicas, self._replicas = self._replicas, []
         for replica in replicas:
             replica.close()
@@ -222,30 +272,40 @@ class _Replica:
         self._thread.join()
 
     def _keep_alive(self) -> None:
-        pause = 1.0
+        pause = _SHORTEST_PAUSE
         while not self._closing.is_set():
-            began = time.monotonic()
+            served = False
             try:
-                self._serve_once()
+                served = self._serve_once()
             except WorkloadError as error:
                 self._set(ready=False, failure=str(error))
             except Exception as error:
                 log.exception("replica %s of %s", self.number, self.plan.deployed.id)
                 self._set(ready=False, failure=f"Internal error: {error!r}.")
-            pause = 1.0 if time.monotonic() - began > _LONGEST_PAUSE else min(2 * pause, _LONGEST_PAUSE)
+            pause = _SHORTEST_PAUSE if served else min(2 * pause, _LONGEST_PAUSE)
             self._closing.wait(pause)
             self.address = self.plan.address()
 
-    def _serve_once(self) -> None:
+    def _serve_once(self) -> bool:
+        """Run the server until it ends or is to end; returns whether it was ever healthy."""
         process = self.runner.start(self.plan.workload(self.number, self.address))
+        served = False
+        failed_checks, next_check = 0, 0.0
         try:
             while not self._closing.is_set():
                 if (code := process.wait(_POLL_SECONDS)) is not None:
                     text = f"Model server exited unexpectedly with status {code}. "
                     self._set(ready=False, failure=text + _log_text(self.plan.log(self.number)))
-                    return
-                if not self.ready and self._is_healthy():
-                    self._set(ready=True, failure="")
+                    break
+                if self.ready and time.monotonic() < next_check:
+                    continue
+                healthy = self._is_healthy()
+                failed_checks = 0 if healthy else failed_checks + 1
+                next_check = time.monotonic() + _SECONDS_BETWEEN_CHECKS
+                if healthy != self.ready and (healthy or failed_checks >= _FAILED_CHECKS_OF_THE_SICK):
+                    served = True
+                    self._set(ready=healthy, failure="")
+            return served
         finally:
             self._set(ready=False, failure=self.failure)
             process.stop()

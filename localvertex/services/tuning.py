@@ -24,7 +24,7 @@ from google.cloud.aiplatform_v1.types import (
 )
 from google.rpc import code_pb2, status_pb2
 
-from localvertex import names
+from localvertex import labels, names
 from localvertex.home import Home
 from localvertex.services import workers
 from localvertex.services.jobs import FINISHED, CustomJobs, begin, begin_cancel, finish, unfinished
@@ -134,12 +134,16 @@ class TuningJobs:
 
 
 class _Search:
-    """One tuning job under way: `job` is this thread's copy, whose trials it moves on step by step."""
+    """One tuning job under way: `job` is this thread's copy, whose trials it moves on step by step.
+
+    Several metrics are optimized together; which measurement is the best, and which trial is hopeless, is decided by
+    the first of them.
+    """
 
     def __init__(self, job: HyperparameterTuningJob, jobs: TuningJobs) -> None:
         self.job = job
         self._jobs = jobs
-        self._objective = job.study_spec.metrics[0].metric_id
+        self._wanted = [metric.metric_id for metric in job.study_spec.metrics]
         self._sign = 1.0 if job.study_spec.metrics[0].goal == _MINIMIZE else -1.0
         self._exhausted = False
         self._files: dict[str, tuple[int, int]] = {}
@@ -236,7 +240,8 @@ class _Search:
         elif running.state == JobState.JOB_STATE_CANCELLED and trial.state != Trial.State.STOPPING:
             self._end(trial, Trial.State.INFEASIBLE, "The trial's job was cancelled.")
         elif not self._curve(trial):
-            self._end(trial, Trial.State.INFEASIBLE, f"The trial reported no value of {self._objective!r}.")
+            missing = " and ".join(map(repr, self._wanted))
+            self._end(trial, Trial.State.INFEASIBLE, f"The trial reported no value of {missing}.")
         else:
             self._end(trial, Trial.State.SUCCEEDED)
         return True
@@ -245,7 +250,7 @@ class _Search:
         trial.state = Trial.State(state)
         trial.infeasible_reason = reason
         stamp(trial, "end_time")
-        reported = [measurement for measurement in trial.measurements if self._value(measurement) is not None]
+        reported = [measurement for measurement in trial.measurements if self._scores(measurement)]
         if reported:
             if self.job.study_spec.measurement_selection_type == _BEST:
                 trial.final_measurement = min(reported, key=self._cost)
@@ -275,23 +280,21 @@ class _Search:
                 self._cost(measurement),
             )
             for measurement in trial.measurements
-            if self._value(measurement) is not None
+            if self._scores(measurement)
         ]
 
-    def _value(self, measurement: Measurement) -> float | None:
-        for metric in measurement.metrics:
-            if metric.metric_id == self._objective:
-                return float(metric.value)
-        return None
+    def _scores(self, measurement: Measurement) -> tuple[float, ...]:
+        """The study's metrics in order; nothing unless all of them were reported."""
+        values = {metric.metric_id: float(metric.value) for metric in measurement.metrics}
+        return tuple(values[name] for name in self._wanted) if values.keys() >= set(self._wanted) else ()
 
     def _cost(self, measurement: Measurement) -> float:
-        value = self._value(measurement)
-        return math.inf if value is None else self._sign * value
+        return self._sign * self._scores(measurement)[0]
 
     def _past(self, trial: Trial) -> Past:
         if trial.state in _UNDER_WAY:
             return Past(_values(trial))
-        return Past(_values(trial), self._value(trial.final_measurement), trial.state == Trial.State.SUCCEEDED)
+        return Past(_values(trial), self._scores(trial.final_measurement), trial.state == Trial.State.SUCCEEDED)
 
     def _seed(self) -> str:
         """What is searched decides the search: the same job, begun again, takes the same path."""
@@ -396,17 +399,17 @@ def _trial_spec(job: HyperparameterTuningJob, trial: Trial, metrics: Path) -> Cu
         "TF_NUM_INTEROP_THREADS": threads,
     }
     for pool in spec.worker_pool_specs:
-        given = {variable.name for variable in pool.container_spec.env}
-        pool.container_spec.args.extend(f"--{name}={flag_value(value)}" for name, value in _values(trial).items())
-        pool.container_spec.env.extend(
-            EnvVar(name=name, value=value) for name, value in variables.items() if name not in given
-        )
+        program = workers.program(pool)
+        given = {variable.name for variable in program.env}
+        program.args.extend(f"--{name}={flag_value(value)}" for name, value in _values(trial).items())
+        program.env.extend(EnvVar(name=name, value=value) for name, value in variables.items() if name not in given)
     return spec
 
 
 def _check(job: HyperparameterTuningJob) -> None:
     if not job.display_name:
         raise exceptions.InvalidArgument("hyperparameter_tuning_job.display_name is required.")
+    labels.check(job, "hyperparameter_tuning_job")
     if job.max_trial_count < 1:
         raise exceptions.InvalidArgument(f"max_trial_count must be at least 1, not {job.max_trial_count}.")
     if not 1 <= job.parallel_trial_count <= job.max_trial_count:

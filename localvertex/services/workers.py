@@ -13,17 +13,21 @@ from enum import Enum
 from pathlib import Path
 
 from google.api_core import exceptions
-from google.cloud.aiplatform_v1.types import CustomJob, CustomJobSpec, WorkerPoolSpec
+from google.cloud.aiplatform_v1.types import ContainerSpec, CustomJob, CustomJobSpec, PythonPackageSpec, WorkerPoolSpec
 from google.protobuf import json_format
 
-from localvertex import names
+from localvertex import machines, names
 from localvertex.services.supervision import Order
-from localvertex.workloads import Runner, Running, Workload, WorkloadError
+from localvertex.workloads import Runner, Running, Workload, WorkloadError, python_package
 
 _POLL_SECONDS = 0.05
 _SECONDS_TO_FOLLOW_THE_CHIEF = 10.0
 _TF_ROLES = ("chief", "worker", "ps", "evaluator")
-_KILLED = 128 + 9
+_OUTSIDE_THE_CLUSTER = "evaluator"
+_MOST_PACKAGES = 100
+_UNSUPPORTED = ("persistent_resource_id", "psc_interface_config")
+_UNSUPPORTED_IN_A_POOL = ("nfs_mounts", "lustre_mounts")
+_BY_A_SIGNAL = 128
 
 
 class Ending(Enum):
@@ -32,7 +36,7 @@ class Ending(Enum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     KILLED = "killed"
-    """A replica was killed from outside, as when a machine is lost."""
+    """A signal ended a replica, as when memory runs out or a machine is lost."""
     TIMED_OUT = "timed out"
     STOPPED = "stopped"
 
@@ -71,26 +75,50 @@ def check(spec: CustomJobSpec, field: str = "job_spec") -> None:
         raise exceptions.InvalidArgument(f"{field}.worker_pool_specs must not be empty.")
     if len(spec.worker_pool_specs) > len(_TF_ROLES):
         raise exceptions.InvalidArgument(f"{field}.worker_pool_specs: at most {len(_TF_ROLES)} pools are allowed.")
+    for name in _UNSUPPORTED:
+        if getattr(spec, name):
+            raise exceptions.MethodNotImplemented(f"{field}.{name} is not supported by localvertex.")
     for number, pool in enumerate(spec.worker_pool_specs):
         where = f"{field}.worker_pool_specs[{number}]"
-        if "python_package_spec" in pool:
-            raise exceptions.MethodNotImplemented(
-                f"{where}.python_package_spec is not supported by localvertex, which cannot pull pre-built "
-                "images. Use container_spec."
-            )
-        if pool.nfs_mounts:
-            raise exceptions.MethodNotImplemented(f"{where}.nfs_mounts is not supported by localvertex.")
-        if number and not pool.replica_count and "container_spec" not in pool:
+        for name in _UNSUPPORTED_IN_A_POOL:
+            if getattr(pool, name):
+                raise exceptions.MethodNotImplemented(f"{where}.{name} is not supported by localvertex.")
+        if number and not pool.replica_count and not _has_program(pool):
             continue  # an empty pool keeps the place of a role that is not needed
-        if not pool.container_spec.image_uri:
-            raise exceptions.InvalidArgument(f"{where}.container_spec.image_uri is required.")
+        _check_program(pool, where)
         if not pool.machine_spec.machine_type:
             raise exceptions.InvalidArgument(f"{where}.machine_spec.machine_type is required.")
         if pool.replica_count < 1 or (number == 0 and pool.replica_count != 1):
             wanted = "1" if number == 0 else "at least 1"
             raise exceptions.InvalidArgument(f"{where}.replica_count must be {wanted}, not {pool.replica_count}.")
+    machines.check_worker_pools(spec.worker_pool_specs, f"{field}.worker_pool_specs")
     if spec.base_output_directory.output_uri_prefix and not _is_bucket(spec.base_output_directory.output_uri_prefix):
         raise exceptions.InvalidArgument(f"{field}.base_output_directory.output_uri_prefix must be a gs:// URI.")
+
+
+def program(pool: WorkerPoolSpec) -> ContainerSpec | PythonPackageSpec:
+    """What a pool's replicas run; both kinds have `args` and `env`."""
+    return pool.python_package_spec if "python_package_spec" in pool else pool.container_spec
+
+
+def _has_program(pool: WorkerPoolSpec) -> bool:
+    return "python_package_spec" in pool or "container_spec" in pool
+
+
+def _check_program(pool: WorkerPoolSpec, where: str) -> None:
+    if "python_package_spec" not in pool:
+        if not pool.container_spec.image_uri:
+            raise exceptions.InvalidArgument(f"{where}.container_spec.image_uri is required.")
+        return
+    package, where = pool.python_package_spec, f"{where}.python_package_spec"
+    for name in ("executor_image_uri", "python_module"):
+        if not getattr(package, name):
+            raise exceptions.InvalidArgument(f"{where}.{name} is required.")
+    if not 1 <= len(package.package_uris) <= _MOST_PACKAGES:
+        raise exceptions.InvalidArgument(f"{where}.package_uris: name between 1 and {_MOST_PACKAGES} packages.")
+    for uri in package.package_uris:
+        if not _is_bucket(uri):
+            raise exceptions.InvalidArgument(f"{where}.package_uris: {uri} is not a gs:// URI.")
 
 
 def run(job: CustomJob, runner: Runner, *, gcs: Path, logs: Path, order: Order, deadline: float) -> Outcome:
@@ -125,7 +153,8 @@ def _watch(
         codes = [process.wait(0) for process in running]
         for replica, code in zip(replicas, codes, strict=True):
             if code:
-                return Outcome(Ending.KILLED if code == _KILLED else Ending.FAILED, _exit_message(replica, code, logs))
+                ending = Ending.KILLED if code > _BY_A_SIGNAL else Ending.FAILED
+                return Outcome(ending, _exit_message(replica, code, logs))
         if codes[0] is not None:
             # Parameter servers never end by themselves; other workers finish about when the chief does.
             chief_ended = chief_ended or time.monotonic()
@@ -178,22 +207,35 @@ def free_ports(count: int) -> list[int]:
 
 
 def _workload(job: CustomJob, replica: Replica, replicas: Sequence[Replica], gcs: Path, logs: Path) -> Workload:
-    container = replica.spec.container_spec
-    given = {variable.name: variable.value for variable in container.env}
+    given = {variable.name: variable.value for variable in program(replica.spec).env}
+    image, command = _command(replica.spec, gcs)
     return Workload(
         id=f"{names.id_of(job.name)}-{replica.name}",
-        image=container.image_uri,
-        command=tuple(container.command),
-        args=tuple(container.args),
+        image=image,
+        command=command,
+        args=tuple(program(replica.spec).args),
         env={**_environment(job, replica, replicas, gcs, given.get("CLOUD_ML_TRIAL_ID", "")), **given},
         log=logs / f"{replica.name}.log",
     )
 
 
+def _command(pool: WorkerPoolSpec, gcs: Path) -> tuple[str, tuple[str, ...]]:
+    """The image and the command of a pool's containers; a pre-built image's command installs the packages first."""
+    if "python_package_spec" not in pool:
+        return pool.container_spec.image_uri, tuple(pool.container_spec.command)
+    package = pool.python_package_spec
+    files = [str(gcs / uri.removeprefix("gs://")) for uri in package.package_uris]
+    return package.executor_image_uri, ("python", python_package.__file__, package.python_module, *files, "--")
+
+
 def _environment(
     job: CustomJob, replica: Replica, replicas: Sequence[Replica], gcs: Path, trial: str
 ) -> dict[str, str]:
-    """Vertex AI's variables; see "Container contents" and "Distributed training" in its documentation."""
+    """Vertex AI's variables.
+
+    Sources: https://cloud.google.com/vertex-ai/docs/training/code-requirements#environment-variables,
+    https://cloud.google.com/vertex-ai/docs/training/distributed-training#cluster-variables
+    """
     environment = {
         "CLOUD_ML_PROJECT_ID": names.project_of(job.name),
         "CLOUD_ML_REGION": names.location_of(job.name),
@@ -202,6 +244,12 @@ def _environment(
     }
     if len(replicas) > 1:
         environment["TF_CONFIG"] = _cluster(job, replica, replicas, trial, lambda pool: _TF_ROLES[pool])
+    if tensorboard := job.job_spec.tensorboard:
+        environment["AIP_TENSORBOARD_RESOURCE_NAME"] = tensorboard
+    if experiment := names.id_of(job.job_spec.experiment):
+        environment["AIP_EXPERIMENT_NAME"] = experiment
+        if run := names.id_of(job.job_spec.experiment_run):
+            environment["AIP_EXPERIMENT_RUN_NAME"] = run.removeprefix(f"{experiment}-")
     if base := job.job_spec.base_output_directory.output_uri_prefix:
         folder = gcs / base.removeprefix("gs://").rstrip("/") / trial
         for variable, name in (
@@ -218,9 +266,10 @@ def _cluster(
 ) -> str:
     cluster: dict[str, list[str]] = {}
     for other in replicas:
-        cluster.setdefault(role(other.pool), []).append(other.address)
+        if role(other.pool) != _OUTSIDE_THE_CLUSTER:
+            cluster.setdefault(role(other.pool), []).append(other.address)
     task = {"type": role(replica.pool), "index": replica.index, **({"trial": trial} if trial else {})}
-    spec = json_format.MessageToJson(CustomJobSpec.pb(job.job_spec), preserving_proto_field_name=True, indent=None)
+    spec = json_format.MessageToDict(CustomJobSpec.pb(job.job_spec), preserving_proto_field_name=True)
     return json.dumps({"cluster": cluster, "environment": "cloud", "task": task, "job": spec})
 
 

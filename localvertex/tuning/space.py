@@ -54,12 +54,16 @@ def check(study: StudySpec) -> None:
         google.api_core.exceptions.InvalidArgument: naming the field that is wrong.
         google.api_core.exceptions.MethodNotImplemented: what Vertex AI has and localvertex has not.
     """
-    if not study.metrics or not study.metrics[0].metric_id:
+    if not study.metrics:
         raise exceptions.InvalidArgument("study_spec.metrics must name the metric to optimize.")
-    if len(study.metrics) > 1:
-        raise exceptions.MethodNotImplemented("study_spec.metrics: localvertex optimizes one metric only.")
-    if not study.metrics[0].goal:
-        raise exceptions.InvalidArgument("study_spec.metrics[0].goal must be MAXIMIZE or MINIMIZE.")
+    for number, metric in enumerate(study.metrics):
+        where = f"study_spec.metrics[{number}]"
+        if not metric.metric_id or metric.metric_id in [other.metric_id for other in study.metrics[:number]]:
+            raise exceptions.InvalidArgument(f"{where}.metric_id {metric.metric_id!r} is empty or used twice.")
+        if not metric.goal:
+            raise exceptions.InvalidArgument(f"{where}.goal must be MAXIMIZE or MINIMIZE.")
+        if "safety_config" in metric:
+            raise exceptions.MethodNotImplemented(f"{where}.safety_config is not supported by localvertex.")
     if not study.parameters:
         raise exceptions.InvalidArgument("study_spec.parameters must not be empty.")
     for unsupported in ("convex_automated_stopping_spec", "study_stopping_config"):

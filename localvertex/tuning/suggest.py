@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
 
+_MINIMIZE = StudySpec.MetricSpec.GoalType.MINIMIZE
+
 
 @dataclass(frozen=True)
 class Past:
@@ -28,12 +30,12 @@ class Past:
 
     Args:
         values: what it tried.
-        score: its final objective; None while it runs.
+        scores: its final metrics, in the order of the study's; none while it runs.
         feasible: False when it failed.
     """
 
     values: Values
-    score: float | None = None
+    scores: tuple[float, ...] = ()
     feasible: bool = True
 
 
@@ -89,8 +91,9 @@ def _sample(study: StudySpec, seed: int, past: Sequence[Past]) -> Values:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             # Running trials count as poor ones, so that parallel trials do not all try the same place.
             sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-    minimize = study.metrics[0].goal == StudySpec.MetricSpec.GoalType.MINIMIZE
-    memory = optuna.create_study(sampler=sampler, direction="minimize" if minimize else "maximize")
+    down, up = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
+    directions = [down if metric.goal == _MINIMIZE else up for metric in study.metrics]
+    memory = optuna.create_study(sampler=sampler, directions=directions)
     for trial in past:
         memory.add_trial(_frozen(study.parameters, trial))
     return _ask(study.parameters, memory.ask())
@@ -120,13 +123,13 @@ def _draw(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any
 def _frozen(specs: Sequence[Spec], trial: Past) -> optuna.trial.FrozenTrial:
     import optuna
 
-    state = optuna.trial.TrialState.RUNNING if trial.score is None else optuna.trial.TrialState.COMPLETE
+    state = optuna.trial.TrialState.COMPLETE if trial.scores else optuna.trial.TrialState.RUNNING
     if not trial.feasible:
         state = optuna.trial.TrialState.FAIL
     active = list(_active(specs, trial.values))
     return optuna.trial.create_trial(
         state=state,
-        value=trial.score if trial.feasible else None,
+        values=trial.scores if trial.feasible and trial.scores else None,
         params={spec.parameter_id: _to_search(spec, trial.values[spec.parameter_id]) for spec in active},
         distributions={spec.parameter_id: _distribution(spec) for spec in active},
     )

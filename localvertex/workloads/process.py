@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +21,11 @@ from localvertex.workloads.table import Entry, ImageTable
 
 MARK = "LOCALVERTEX_WORKLOAD"
 _HOOK = Path(__file__).parent / "hook"
-_PREBUILT_SERVING = "-docker.pkg.dev/vertex-ai/prediction/"
+# What of the redirect keeps pip from package indexes, which the proxy refuses.
+_PROXIES = ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
+_CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+_FLAGS, _OF_THE_KERNEL = 5, 0x0020_0000
+_PREBUILT_SERVING = re.compile(r"(.+-docker\.pkg\.dev/vertex-ai(-restricted)?|gcr\.io/cloud-aiplatform)/prediction/.+")
 
 
 class _Home(Protocol):
@@ -75,10 +81,9 @@ class ProcessRunner:
 
     def sweep(self) -> int:
         """End the processes that an earlier server, now dead, left behind; returns how many there were."""
-        leftovers = _marked(f"{self._home}:", prefix=True)
-        _kill(leftovers)
+        killed = _kill_marked(f"{self._home}:", prefix=True)
         shutil.rmtree(self._home / "tmp", ignore_errors=True)
-        return len(leftovers)
+        return killed
 
     def _command(self, workload: Workload, entry: Entry) -> list[str]:
         command = workload.command
@@ -101,6 +106,7 @@ class ProcessRunner:
             "PIP_TARGET": str(packages),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "LOCALVERTEX_GCS_MOUNT": str(self._gcs),
+            "LOCALVERTEX_OUTSIDE": json.dumps({name: os.environ.get(name) for name in (*_PROXIES, *_CERTIFICATES)}),
             **workload.env,
             MARK: mark,
         }
@@ -156,37 +162,59 @@ class RunningProcess:
 
     def _clean_up(self) -> None:
         if self._scratch.exists():
-            _kill(_marked(self._mark))
+            _kill_marked(self._mark)
             shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def _marked(mark: str, *, prefix: bool = False) -> list[psutil.Process]:
+    wanted = f"\0{MARK}={mark}".encode() + (b"" if prefix else b"\0")
     found = []
-    for process in psutil.process_iter():
-        try:
-            value = process.environ().get(MARK, "")
-        except psutil.Error:
-            continue
-        if value == mark or (prefix and value.startswith(mark)):
-            found.append(process)
-    return [process for process in found if process.pid != os.getpid()]
+    for pid in psutil.pids():
+        with contextlib.suppress(psutil.Error, OSError):
+            if pid != os.getpid() and wanted in _environment(pid):
+                found.append(psutil.Process(pid))
+    return found
 
 
-def _kill(processes: Iterable[psutil.Process]) -> None:
-    processes = list(processes)
-    for process in processes:
-        try:
-            process.kill()
-        except psutil.Error:
-            continue
-    psutil.wait_procs(processes, timeout=5)
+def _environment(pid: int) -> bytes:
+    """A process's variables, each after a NUL byte and the last before one."""
+    if psutil.LINUX:
+        # Read as it is: each task that ends looks at every process, and psutil takes four times as long.
+        while not (variables := Path(f"/proc/{pid}/environ").read_bytes()) and _is_starting(pid):
+            time.sleep(0.001)
+        return b"\0" + variables
+    named = psutil.Process(pid).environ()
+    return b"\0" + b"".join(f"{name}={value}\0".encode() for name, value in named.items())
+
+
+def _is_starting(pid: int) -> bool:
+    """Whether a process without variables is about to have them: while a program is loaded it has none.
+
+    Source: proc_pid_stat(5); zombies and threads of the kernel never have any.
+    """
+    state, *numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return state not in "ZX" and not int(numbers[_FLAGS]) & _OF_THE_KERNEL
+
+
+def _kill_marked(mark: str, *, prefix: bool = False) -> int:
+    """End all processes with a mark, also those started meanwhile; returns how many there were."""
+    killed = 0
+    while processes := _marked(mark, prefix=prefix):
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        ended, _ = psutil.wait_procs(processes, timeout=5)
+        killed += len(ended)
+        if not ended:  # They hang in the kernel; it ends them when it can.
+            break
+    return killed
 
 
 def _no_command(workload: Workload) -> str:
-    if _PREBUILT_SERVING in workload.image:
+    if _PREBUILT_SERVING.fullmatch(workload.image):
         return (
-            f"Image {workload.image}: Vertex AI's pre-built serving images are not supported; use a custom container "
-            "and give its image a `serve` command in localvertex.toml."
+            f"Image {workload.image}: of Vertex AI's pre-built serving images localvertex stands in for those of "
+            "TensorFlow and scikit-learn. Give this one a `serve` command in localvertex.toml, or use your own image."
         )
     return (
         f"Image {workload.image}: no command is given and no image can be pulled; "

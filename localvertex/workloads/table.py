@@ -1,4 +1,9 @@
-"""The image table: which interpreter, folder and serving command stand in for a container image."""
+"""The image table: which interpreter, folder and serving command stand in for a container image.
+
+Known without a file are the images that Google publishes: of Google Cloud Pipeline Components, whose commands run as
+they are, and Vertex AI's pre-built prediction images
+(https://cloud.google.com/vertex-ai/docs/predictions/pre-built-containers).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +21,16 @@ from localvertex.workloads import WorkloadError
 FILE_NAME = "localvertex.toml"
 LOCATION_VARIABLE = "LOCALVERTEX_IMAGES"
 _FIELDS = {"pattern", "python", "workdir", "serve"}
+_PREBUILT_SERVER = str(Path(__file__).with_name("prebuilt_server.py"))
+_BUILT_IN = {
+    "gcr.io/ml-pipeline/google-cloud-pipeline-components:*": "",
+    "*-docker.pkg.dev/vertex-ai/prediction/tf*": "tensorflow",
+    "*-docker.pkg.dev/vertex-ai-restricted/prediction/tf*": "tensorflow",
+    "gcr.io/cloud-aiplatform/prediction/tf*": "tensorflow",
+    "*-docker.pkg.dev/vertex-ai/prediction/sklearn-*": "sklearn",
+    "gcr.io/cloud-aiplatform/prediction/sklearn-*": "sklearn",
+}
+"""Patterns of images, and the framework that an image serves."""
 
 
 class _HasPath(Protocol):
@@ -41,7 +56,7 @@ class Entry:
 
 
 class ImageTable:
-    """The entries of a `localvertex.toml` in order; the first that matches decides.
+    """The entries of a `localvertex.toml` in order, then those built in; the first that matches decides.
 
     Args:
         entries: from the file.
@@ -50,24 +65,18 @@ class ImageTable:
 
     def __init__(self, entries: Sequence[Entry], workdir: Path) -> None:
         self.entries = tuple(entries)
+        self._built_in = [_built_in(pattern, framework, workdir) for pattern, framework in _BUILT_IN.items()]
         self._default = Entry("*", Path(sys.executable), workdir)
 
     @classmethod
     def load(cls, home: _HasPath) -> ImageTable:
-        """Read `$LOCALVERTEX_IMAGES`, else the `localvertex.toml` in the state folder, else the one beside it.
+        """Read the state folder's table.
 
         Raises:
             WorkloadError: the file is missing where the variable says, is not TOML, or has an unknown or bad field.
         """
-        named = os.environ.get(LOCATION_VARIABLE)
-        if named and not Path(named).is_file():
-            raise WorkloadError(f"{LOCATION_VARIABLE} names {named}, which is not a file.")
-        beside = home.path.resolve().parent
-        candidates = [Path(named)] if named else [home.path / FILE_NAME, beside / FILE_NAME]
-        for file in candidates:
-            if file.is_file():
-                return cls.read(file)
-        return cls((), beside)
+        file = find_table(home)
+        return cls.read(file) if file else cls((), home.path.resolve().parent)
 
     @classmethod
     def read(cls, file: Path) -> ImageTable:
@@ -90,8 +99,35 @@ class ImageTable:
         return cls([_entry(row, folder, f"{file}: image {index + 1}") for index, row in enumerate(rows)], folder)
 
     def entry(self, image: str) -> Entry:
-        """What runs in place of an image: the first matching entry, else the interpreter localvertex runs in."""
-        return next((entry for entry in self.entries if fnmatch.fnmatchcase(image, entry.pattern)), self._default)
+        """What runs in place of an image: the first matching entry, else the interpreter localvertex runs in.
+
+        An entry of the file without a serving command keeps the one that the image has built in.
+        """
+        built_in = _first(self._built_in, image) or self._default
+        found = _first(self.entries, image) or built_in
+        return found if found.serve else replace(found, serve=built_in.serve)
+
+
+def find_table(home: _HasPath) -> Path | None:
+    """The file `$LOCALVERTEX_IMAGES`, else the `localvertex.toml` in the state folder, else the one beside it.
+
+    Raises:
+        WorkloadError: the file is missing where the variable says.
+    """
+    named = os.environ.get(LOCATION_VARIABLE)
+    if named and not Path(named).is_file():
+        raise WorkloadError(f"{LOCATION_VARIABLE} names {named}, which is not a file.")
+    candidates = [Path(named)] if named else [home.path / FILE_NAME, home.path.resolve().parent / FILE_NAME]
+    return next((file.resolve() for file in candidates if file.is_file()), None)
+
+
+def _first(entries: Sequence[Entry], image: str) -> Entry | None:
+    return next((entry for entry in entries if fnmatch.fnmatchcase(image, entry.pattern)), None)
+
+
+def _built_in(pattern: str, framework: str, workdir: Path) -> Entry:
+    serve = ("python", _PREBUILT_SERVER, framework) if framework else ()
+    return Entry(pattern, Path(sys.executable), workdir, serve)
 
 
 def _entry(row: dict[str, Any], folder: Path, where: str) -> Entry:

@@ -31,6 +31,11 @@ def at_least(name: str, ratio: float, bound: float, detail: str) -> Measurement:
     return Measurement(name, ratio, f">= {bound:g}", ratio >= bound, detail)
 
 
+def at_most(name: str, ratio: float, bound: float, detail: str) -> Measurement:
+    """A ratio that must not be higher than its bound."""
+    return Measurement(name, ratio, f"<= {bound:g}", ratio <= bound, detail)
+
+
 def best_seconds(
     *functions: Callable[[], object], rounds: int = 3, clock: Callable[[], float] = time.perf_counter
 ) -> list[float]:

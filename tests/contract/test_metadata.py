@@ -1,12 +1,10 @@
-"""Protects metadata and experiments as the SDK uses them: its own classes against a real server."""
+"""Protects metadata as the SDK uses it: its own classes against a real server."""
 
 import uuid
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 from google.api_core import exceptions
-from kfp import compiler, dsl
 
 # Over REST the SDK knows an InvalidArgument only as the BadRequest that it is a kind of.
 
@@ -46,6 +44,12 @@ def test_artifacts_executions_and_contexts(aiplatform: ModuleType) -> None:
     source.delete()
     assert aiplatform.Artifact.get(source.name) is None
     assert len(context.query_lineage_subgraph().events) == 1
+    execution.update(metadata={"output:cer": 0.25})
+    assert aiplatform.Execution.get(execution.name).metadata == {"output:cer": 0.25}
+    where = f'in_context("{context.resource_name}") AND state=COMPLETE AND metadata."output:cer".number_value<0.5'
+    assert [item.name for item in aiplatform.Execution.list(filter=where)] == [execution.name]
+    execution.delete()
+    assert aiplatform.Execution.get(execution.name) is None
 
 
 def test_lists_go_on_over_pages(aiplatform: ModuleType) -> None:
@@ -122,59 +126,3 @@ def test_stores_schemas_and_purges(aiplatform: ModuleType) -> None:
     client.delete_metadata_store(name=made.name).result()
     with pytest.raises(exceptions.NotFound):
         client.get_metadata_store(name=made.name)
-
-
-def test_experiments(aiplatform: ModuleType) -> None:
-    experiment = fresh("experiment")
-    aiplatform.init(experiment=experiment, experiment_tensorboard=False)
-    for rate in (0.1, 0.2):
-        run = f"run-{int(rate * 10)}"
-        with aiplatform.start_run(run):
-            aiplatform.log_params({"learning_rate": rate, "kind": "tcn"})
-            aiplatform.log_metrics({"cer": rate / 2})
-            aiplatform.log_metrics({"loss": 3})
-            with aiplatform.start_execution(schema_title="system.ContainerExecution", display_name="t") as execution:
-                execution.assign_output_artifacts([aiplatform.Artifact.create("system.Model")])
-    frame = aiplatform.get_experiment_df(experiment).sort_values("run_name")
-    assert list(frame["run_name"]) == ["run-1", "run-2"]
-    assert list(frame["param.learning_rate"]) == [0.1, 0.2]
-    assert list(frame["metric.cer"]) == [0.05, 0.1]
-    assert list(frame["metric.loss"]) == [3, 3]
-    assert set(frame["state"]) == {"COMPLETE"} and set(frame["experiment_name"]) == {experiment}
-    again = aiplatform.ExperimentRun("run-2", experiment=experiment)
-    assert again.get_params() == {"learning_rate": 0.2, "kind": "tcn"}
-    assert len(again.get_artifacts()) == 1 and len(again.get_executions()) == 1
-    assert experiment in {item.name for item in aiplatform.Experiment.list()}
-    aiplatform.Experiment(experiment).delete()
-    assert aiplatform.Experiment.get(experiment) is None
-
-
-@dsl.component(base_image="python:3.11", install_kfp_package=False)
-def measure(rate: float, metrics: dsl.Output[dsl.Metrics]) -> None:
-    metrics.log_metric("cer", rate / 2)
-
-
-@dsl.pipeline(name="contract-metadata")
-def measuring(rate: float = 0.5) -> None:
-    measure(rate=rate)
-
-
-def test_pipeline_runs_become_rows(aiplatform: ModuleType, tmp_path: Path) -> None:
-    compiler.Compiler().compile(measuring, str(tmp_path / "pipeline.json"))
-    experiment = fresh("experiment")
-    for rate in (0.25, 0.5):
-        job = aiplatform.PipelineJob(
-            display_name="measuring",
-            template_path=str(tmp_path / "pipeline.json"),
-            pipeline_root=f"gs://contract-tests/{experiment}",
-            parameter_values={"rate": rate},
-            job_id=fresh("contract-metadata"),
-        )
-        job.submit(experiment=experiment)
-        job.wait()
-        frame = aiplatform.get_pipeline_df("contract-metadata")
-        (row,) = frame[frame["run_name"] == job.name].to_dict("records")
-        assert (row["param.input:rate"], row["metric.cer"]) == (rate, rate / 2)
-    runs = aiplatform.get_experiment_df(experiment).sort_values("param.rate")
-    assert list(runs["param.rate"]) == [0.25, 0.5] and list(runs["metric.cer"]) == [0.125, 0.25]
-    assert set(runs["run_type"]) == {"system.PipelineRun"} and set(runs["state"]) == {"COMPLETE"}

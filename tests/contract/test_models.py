@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from types import ModuleType
 from typing import Any
 
 import pytest
 from google.api_core import exceptions
+
+from tests.contract.conftest import BUCKET, LOCATION
 
 IMAGE = "example.test/server:1"
 
@@ -61,11 +64,50 @@ def test_a_model_is_updated(aiplatform: ModuleType) -> None:
 
 
 def test_evaluations_are_imported_and_listed(aiplatform: ModuleType) -> None:
-    from google.cloud.aiplatform_v1.types import ModelEvaluation
+    from google.cloud.aiplatform_v1.types import ModelEvaluation, ModelEvaluationSlice
 
     model = upload(aiplatform)
     evaluation = ModelEvaluation(display_name="test split", metrics={"cer": 0.03})
     created = model.api_client.import_model_evaluation(parent=model.resource_name, model_evaluation=evaluation)
-    assert model.get_model_evaluation().display_name == "test split"
-    assert [one.resource_name for one in model.list_model_evaluations()] == [created.name]
+    (listed,) = model.list_model_evaluations()
+    assert listed.resource_name == created.name and listed.metrics["cer"] == 0.03
+    found = model.get_model_evaluation(evaluation_id=created.name.rsplit("/", 1)[1])
+    assert found.display_name == "test split"
+    young = ModelEvaluationSlice(
+        slice_={"dimension": "annotationSpec", "value": "young"}, metrics_schema_uri="gs://s", metrics={"cer": 0.01}
+    )
+    imported = model.api_client.batch_import_model_evaluation_slices(
+        parent=created.name, model_evaluation_slices=[young]
+    ).imported_model_evaluation_slices
+    (one,) = model.api_client.list_model_evaluation_slices(parent=created.name)
+    assert [one.name] == list(imported)
+    assert model.api_client.get_model_evaluation_slice(name=one.name).metrics["cer"] == 0.01
     model.delete()
+
+
+def test_numbers_of_deleted_versions_are_not_given_again(aiplatform: ModuleType) -> None:
+    first = upload(aiplatform)
+    for number in ("2", "3"):
+        version = upload(aiplatform, parent_model=first.resource_name, is_default_version=False)
+        assert version.version_id == number
+        first.versioning_registry.delete_version(number)
+    first.delete()
+
+
+def test_a_model_is_copied_and_exported(aiplatform: ModuleType) -> None:
+    from google.cloud import storage
+
+    bucket = storage.Client().bucket(BUCKET)
+    bucket.blob("trained/saved_model.pb").upload_from_string("weights")
+    model = upload(aiplatform, artifact_uri=f"gs://{BUCKET}/trained", labels={"stage": "test"})
+    copy = model.copy(destination_location=LOCATION, destination_model_id=f"copy-{uuid.uuid4().hex[:8]}")
+    assert copy.resource_name != model.resource_name
+    assert (copy.version_id, copy.uri, dict(copy.labels)) == ("1", model.uri, {"stage": "test"})
+    version = model.copy(destination_location=LOCATION, destination_parent_model=copy.resource_name)
+    assert version.version_id == "2"
+    exported = copy.export_model("custom-trained", f"gs://{BUCKET}/exports")["artifactOutputUri"]
+    assert exported.startswith(f"gs://{BUCKET}/exports/model-export-reader-")
+    name = exported.removeprefix(f"gs://{BUCKET}/")
+    assert bucket.blob(f"{name}/saved_model.pb").download_as_text() == "weights"
+    for one in (model, copy):
+        one.delete()

@@ -100,6 +100,35 @@ def test_jobs_are_listed_cancelled_and_deleted(aiplatform: ModuleType, job: Any)
         aiplatform.PipelineJob.get(submitted.resource_name)
 
 
+def test_jobs_are_cancelled_and_deleted_in_batches(aiplatform: ModuleType, job: Any) -> None:
+    submitted = [job(text="a", seconds=600.0) for _ in range(2)]
+    for one in submitted:
+        one.submit()
+    client, names = submitted[0].api_client, [one.resource_name for one in submitted]
+    parent = names[0].rpartition("/pipelineJobs/")[0]
+    with pytest.raises(exceptions.GoogleAPICallError, match="Cancel it first"):
+        client.batch_delete_pipeline_jobs(parent=parent, names=names)
+    cancelled = client.batch_cancel_pipeline_jobs(parent=parent, names=names).result()
+    assert [one.name for one in cancelled.pipeline_jobs] == names
+    assert [ended(one) for one in submitted] == ["CANCELLED"] * 2
+    pages = client.list_pipeline_jobs(
+        request={
+            "parent": parent,
+            "filter": 'state="PIPELINE_STATE_CANCELLED"',
+            "order_by": "create_time desc",
+            "page_size": 1,
+            "read_mask": {"paths": ["name", "state"]},
+        }
+    ).pages
+    first, second = next(pages), next(pages)
+    assert [one.name for page in (first, second) for one in page.pipeline_jobs] == names[::-1]
+    assert not first.pipeline_jobs[0].display_name, "the mask did not ask for it"
+    client.batch_delete_pipeline_jobs(parent=parent, names=names).result()
+    for name in names:
+        with pytest.raises(exceptions.NotFound):
+            aiplatform.PipelineJob.get(name)
+
+
 def test_mistakes_are_refused_at_submit(job: Any) -> None:
     with pytest.raises((exceptions.InvalidArgument, exceptions.BadRequest), match="parameter text is required"):
         job(seconds=1.0).submit()

@@ -57,8 +57,10 @@ def test_buckets(client: Client, bucket: Bucket) -> None:
 def test_belongs_to_its_project(client: Client, bucket: Bucket) -> None:
     from google.cloud import resourcemanager, storage
 
-    project = resourcemanager.ProjectsClient().get_project(name=f"projects/{PROJECT}")
-    assert f"projects/{bucket.project_number}" == project.name
+    for protocol in ("grpc", "rest"):
+        project = resourcemanager.ProjectsClient(transport=protocol).get_project(name=f"projects/{PROJECT}")
+        assert f"projects/{bucket.project_number}" == project.name
+    assert client.get_service_account_email().endswith("gserviceaccount.com")
     assert bucket.name not in [each.name for each in storage.Client(project="other").list_buckets()]
 
 
@@ -129,6 +131,55 @@ def test_an_interrupted_upload_is_resumed_and_never_half_visible(bucket: Bucket,
     assert send(2 * CHUNK, 3 * CHUNK).status_code == 200
     assert bucket.blob("a").download_as_bytes() == content
     assert send(0, CHUNK).status_code == 404, "the session has ended"
+
+
+def test_large_files_go_up_and_come_down_in_parts(bucket: Bucket, localvertex: LocalVertex, tmp_path: Path) -> None:
+    from google.cloud.storage import transfer_manager
+
+    content = os.urandom(5 * CHUNK + 1)
+    (tmp_path / "up").write_bytes(content)
+    blob = bucket.blob("in/parts.bin")
+    threads = {"chunk_size": CHUNK, "worker_type": transfer_manager.THREAD, "max_workers": 3}
+    transfer_manager.upload_chunks_concurrently(str(tmp_path / "up"), blob, **threads)
+    blob.reload()
+    assert (blob.size, blob.content_type) == (len(content), "application/octet-stream")
+    assert base64.b64decode(blob.md5_hash) == hashlib.md5(content).digest()
+    transfer_manager.download_chunks_concurrently(blob, str(tmp_path / "down"), **threads)
+    assert (tmp_path / "down").read_bytes() == content
+    assert not [path for path in (localvertex.home / "uploads").iterdir() if path.is_dir()]
+
+
+def test_an_upload_in_parts_is_checked_and_can_be_aborted(client: Client, bucket: Bucket) -> None:
+    url = f"https://storage.googleapis.com/{bucket.name}/a"
+    session: requests.Session = client._http
+
+    def begin() -> str:
+        return session.post(f"{url}?uploads").text.partition("<UploadId>")[2].partition("<")[0]
+
+    upload = f"{url}?uploadId={begin()}"
+    part = session.put(f"{upload}&partNumber=2", data=b"content")
+    assert (part.status_code, part.headers["etag"]) == (200, f'"{hashlib.md5(b"content").hexdigest()}"')
+    listed = (
+        "<CompleteMultipartUpload><Part><PartNumber>{}</PartNumber><ETag>{}</ETag></Part></CompleteMultipartUpload>"
+    )
+    for wrong in (
+        "",
+        "<a",
+        listed.format(1, part.headers["etag"]),
+        listed.format(2, "0" * 32),
+        listed.format("x", "../a"),
+    ):
+        assert session.post(upload, data=wrong).status_code == 400
+    for status in (200, 404):
+        done = session.post(upload, data=listed.format(2, part.headers["etag"]))
+        assert done.status_code == status
+    assert bucket.blob("a").download_as_bytes() == b"content"
+    upload = f"{url}?uploadId={begin()}"
+    assert session.put(f"{upload.replace('/a?', '/b?')}&partNumber=1", data=b"x").status_code == 404
+    assert session.put(f"{upload}&partNumber=0", data=b"x").status_code == 400
+    assert session.delete(upload).status_code == 204
+    assert session.put(f"{upload}&partNumber=1", data=b"x").status_code == 404
+    assert session.get(f"{url}").status_code == 501, "no other call of the XML API"
 
 
 def test_damaged_content_is_refused(bucket: Bucket) -> None:
@@ -233,6 +284,10 @@ def test_preconditions(bucket: Bucket) -> None:
     blob.patch()
     blob.reload()
     assert blob.content_type == "text/x-other" and blob.download_as_text() == "2"
+    blob.metadata = {"only": "this"}
+    blob.update()
+    blob.reload()
+    assert blob.metadata == {"only": "this"}
     blob.delete(if_generation_match=blob.generation)
     with pytest.raises(exceptions.NotFound):
         blob.delete()

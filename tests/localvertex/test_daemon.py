@@ -42,7 +42,8 @@ def command(home: Home) -> Iterator[Command]:
 
 
 def test_a_life(command: Command, home: Home) -> None:
-    assert json.loads(command("status", "--json").stdout) == {"running": False, "home": str(home.path)}
+    told = json.loads(command("status", "--json").stdout)
+    assert (told["running"], told["home"]) == (False, str(home.path))
     starts = [
         subprocess.Popen(
             [sys.executable, "-m", "localvertex", "start", "--json", f"--home={home.path}"],
@@ -50,9 +51,9 @@ def test_a_life(command: Command, home: Home) -> None:
         )
         for _ in range(2)
     ]
-    told = [json.loads(start.communicate()[0]) for start in starts]
-    assert sorted(each["started_now"] for each in told) == [False, True], "two at once start one"
-    pid, port = told[0]["pid"], told[0]["port"]
+    answers = [json.loads(start.communicate()[0]) for start in starts]
+    assert sorted(each["started_now"] for each in answers) == [False, True], "two at once start one"
+    pid, port = answers[0]["pid"], answers[0]["port"]
     assert command("status").returncode == 0
     assert "already running" in command("start").stdout
 

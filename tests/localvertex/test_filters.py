@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,12 +29,12 @@ from localvertex.store import Store
 LOCATION = "projects/1/locations/x"
 STORE = f"{LOCATION}/metadataStores/default"
 RUN = f"{STORE}/contexts/run"
-IN_CONTEXT = filters.Relations(functions={"in_context": graph.members_of})
+IN_CONTEXT = filters.Relations(functions={"in_context": graph.ids_in})
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    store = Store.at(tmp_path_factory.mktemp("filters") / "store.db")
+def store(new_database: Callable[[], str]) -> Iterator[Store]:
+    store = Store(new_database())
     fill(store)
     yield store
     store.close()
@@ -46,6 +45,7 @@ def fill(store: Store) -> None:
     store.create(Context(name=RUN))
     for i in range(30):
         metadata: dict[str, Any] = {"note:1": f"n{i % 4}"} | ({"loss": i / 10} if i % 3 else {})
+        metadata |= {"done": i % 2 == 0, "long": f"{'x' * 300}{i % 2}"}
         store.create(
             Artifact(
                 name=f"{STORE}/artifacts/a{i}",
@@ -53,7 +53,7 @@ def fill(store: Store) -> None:
                 schema_title=["system.Model", "system.Metrics"][i % 2],
                 uri=f"gs://b/{i % 5}/x",
                 state=Artifact.State(i % 3),
-                labels={"env": "prod"} if i % 4 else {},
+                labels={"env": ["prod", "dev", ""][i % 3]} if i % 4 else {},
                 metadata=metadata,
             )
         )
@@ -113,8 +113,8 @@ def test_or_binds_tighter_than_and(store: Store) -> None:
     assert ids(store, PipelineJob, grouped) == ["job-1", "job-0"]
 
 
-def test_an_id_is_asked_for_by_the_name_of_its_kind(store: Store, tmp_path: Path) -> None:
-    own = Store.at(tmp_path / "own.db")
+def test_an_id_is_asked_for_by_the_name_of_its_kind(new_database: Callable[[], str]) -> None:
+    own = Store(new_database())
     own.create(Model(name=f"{LOCATION}/models/1234", display_name="m"))
     own.create(Model(name=f"{LOCATION}/models/1235/versions/1", display_name="m"))
     own.create(Endpoint(name=f"{LOCATION}/endpoints/77"))
@@ -126,6 +126,7 @@ def test_an_id_is_asked_for_by_the_name_of_its_kind(store: Store, tmp_path: Path
     assert ids(own, Tensorboard, "is_default=true") == ["5"]
     assert ids(own, Schedule, "create_pipeline_job_request:*") == ["9"]
     assert ids(own, Schedule, "NOT create_pipeline_job_request:* OR state=PAUSED") == []
+    own.close()
 
 
 @pytest.mark.parametrize(
@@ -189,8 +190,8 @@ def test_ordering_by_several_fields(store: Store) -> None:
     assert by_message == ["job-7", "job-5", "job-4", "job-2", "job-1", "job-0", "job-3", "job-6"]
 
 
-def test_pages_stay_true_while_resources_come_and_go(tmp_path: Path) -> None:
-    store = Store.at(tmp_path / "store.db")
+def test_pages_stay_true_while_resources_come_and_go(new_database: Callable[[], str]) -> None:
+    store = Store(new_database())
     for i in range(10):
         store.create(Execution(name=f"{STORE}/executions/{i}"))
     first, token = filters.listing(store, Execution, STORE, page_size=4)
@@ -201,6 +202,18 @@ def test_pages_stay_true_while_resources_come_and_go(tmp_path: Path) -> None:
     assert [item.name[-1] for item in first] == ["9", "8", "7", "6"]
     assert [item.name[-1] for item in rest] == ["5", "4", "3", "1", "0"]
     assert end == ""
+    store.close()
+
+
+def test_a_page_ends_early_when_its_messages_are_large(store: Store) -> None:
+    whole, _ = filters.listing(store, Artifact, STORE)
+    weight = sum(Artifact.pb(item).ByteSize() for item in whole[:4])
+    page, token = filters.listing(store, Artifact, STORE, page_bytes=weight)
+    assert page == whole[:4]
+    rest, _ = filters.listing(store, Artifact, STORE, page_token=token)
+    assert page + rest == whole
+    page, token = filters.listing(store, Artifact, STORE, page_bytes=1)
+    assert page == whole[:1] and token
 
 
 def test_a_relation_of_many_members_means_the_same_as_one_of_few(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +292,18 @@ def fixed_leaves(store: Store) -> st.SearchStrategy[Naive]:
         ("state=LIVE", lambda item: item.state == Artifact.State.LIVE),
         ("state!=PENDING", lambda item: item.state != Artifact.State.PENDING),
         ("labels.env=prod", lambda item: item.labels.get("env") == "prod"),
+        ("labels.env!=prod", lambda item: item.labels.get("env", "prod") != "prod"),
+        ("labels.env:p*", lambda item: item.labels.get("env", "").startswith("p")),
+        ("labels.env:*", lambda item: bool(item.labels.get("env"))),
         ("labels:env", lambda item: "env" in item.labels),
+        ("metadata:loss", lambda item: "loss" in metadata_of(item)),
+        ("metadata.done.bool_value=true", lambda item: metadata_of(item)["done"] is True),
+        ("metadata.done.bool_value!=true", lambda item: metadata_of(item)["done"] is False),
+        ("metadata.done.number_value=1", lambda item: False),
+        (f"metadata.long.string_value={'x' * 300}1", lambda item: metadata_of(item)["long"].endswith("1")),
+        (f"metadata.long.string_value!={'x' * 300}1", lambda item: metadata_of(item)["long"].endswith("0")),
+        ("metadata.long.string_value:x*1", lambda item: metadata_of(item)["long"].endswith("1")),
+        ("create_time>2020-01-01T00:00:00Z", lambda item: True),
         ('metadata."note:1".string_value:"n*"', lambda item: True),
         ('metadata."note:1".string_value="n2"', lambda item: metadata_of(item)["note:1"] == "n2"),
         ("metadata.loss:*", lambda item: "loss" in metadata_of(item)),
@@ -328,7 +352,11 @@ def test_what_the_store_answers_equals_a_naive_reading(store: Store, data: st.Da
     page_size = data.draw(st.sampled_from([1, 7, 100]))
     every = store.select(Artifact)
     wanted = {item.name.rsplit("/", 1)[1] for item in every if passes(item)}
-    found = ids(store, Artifact, filter, order_by, page_size, relations=IN_CONTEXT)
+    with pytest.MonkeyPatch.context() as patch:
+        # As in a store so large that what holds for a few is far from everything.
+        for limit, value in data.draw(st.sampled_from([{}, {"_FEW": 3, "_READ": 2}, {"_FEW": 2, "_MANY": 4}])).items():
+            patch.setattr(filters, limit, value)
+        found = ids(store, Artifact, filter, order_by, page_size, relations=IN_CONTEXT)
     assert len(found) == len(set(found))
     assert set(found) == wanted
     unfiltered = ids(store, Artifact, "", order_by, 100)

@@ -19,6 +19,7 @@ from localvertex.api import http_frontend
 from localvertex.api.grpc_frontend import serve_grpc
 from localvertex.api.http_frontend import HttpFrontend
 from localvertex.api.methods import MethodTable
+from localvertex.api.own_frontend import OwnFrontend
 from localvertex.api.rest_frontend import RestFrontend
 from localvertex.api.storage_frontend import StorageFrontend
 from localvertex.buckets import Buckets
@@ -86,7 +87,8 @@ def table(projects: Projects) -> MethodTable:
 @pytest.fixture
 def http(home: Home, projects: Projects, table: MethodTable) -> Http:
     buckets = Buckets(home, Store.at(home.database))
-    frontend = HttpFrontend(Access(home), RestFrontend(table), StorageFrontend(buckets, projects))
+    own = OwnFrontend(Store.at(home.database))
+    frontend = HttpFrontend(Access(home), RestFrontend(table), StorageFrontend(buckets, projects), own)
     return Http(frontend)
 
 

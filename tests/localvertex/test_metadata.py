@@ -6,7 +6,7 @@ import inspect
 import itertools
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ STORE = f"{LOCATION}/metadataStores/default"
 class Service:
     """The service, with long-running operations waited for."""
 
-    def __init__(self, folder: Path) -> None:
-        self.store = Store.at(folder / "store.db")
+    def __init__(self, folder: Path, url: str) -> None:
+        self.store = Store(url)
         self.operations = Operations(self.store)
         self.api = MetadataService(self.store, Home(folder), self.operations)
 
@@ -69,8 +69,8 @@ class Service:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    service = Service(tmp_path)
+def service(tmp_path: Path, new_database: Callable[[], str]) -> Iterator[Service]:
+    service = Service(tmp_path, new_database())
     yield service
     service.store.close()
 

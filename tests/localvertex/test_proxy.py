@@ -111,8 +111,17 @@ def test_bulk_passes_both_ways_unchanged(tmp_path: Path) -> None:
         "CONNECT notgoogleapis.com:443",
         "CONNECT storage.googleapis.com:80",
         "CONNECT 127.0.0.1:22",
+        "CONNECT 142.250.1.1:443",
+        "CONNECT [::1]:443",
+        "CONNECT storage.googleapis.com:8443",
+        "CONNECT storage.googleapis.com",
+        "CONNECT storage.googleapis.com@example.com:443",
         "GET http://example.com/",
         "GET http://storage.googleapis.com/",
+        "GET https://storage.googleapis.com/",
+        "GET http://127.0.0.1/",
+        "POST http://169.254.169.254/computeMetadata/v1/",
+        "OPTIONS *",
     ],
 )
 def test_other_hosts_are_refused(tmp_path: Path, request_line: str) -> None:
@@ -134,6 +143,15 @@ def test_plain_requests_reach_http_under_a_local_name_alone(tmp_path: Path) -> N
         # A page elsewhere whose name resolves here must not get in.
         answer, _, _ = await client.connect(b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 403")
+
+    run(tmp_path, scenario)
+
+
+def test_headers_are_bounded(tmp_path: Path) -> None:
+    async def scenario(client: Client) -> None:
+        head = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * (1 << 20) + b"\r\n\r\n"
+        answer, _, _ = await client.connect(head)
+        assert answer.startswith(b"HTTP/1.1 431")
 
     run(tmp_path, scenario)
 

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,15 @@ PARENT = "projects/1/locations/x/metadataStores/default"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.at(tmp_path / "store.db")
+def url(new_database: Callable[[], str]) -> str:
+    return new_database()
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    store = Store(url)
+    yield store
+    store.close()
 
 
 def artifact(id: str, **fields: object) -> Artifact:
@@ -41,6 +49,16 @@ def test_a_name_is_taken_once_per_kind(store: Store) -> None:
         store.create(artifact("a"))
     store.create(Context(name=f"{PARENT}/artifacts/a"))
     assert store.find(PipelineJob, f"{PARENT}/artifacts/a") is None
+
+
+def test_many_are_created_at_once_or_none(store: Store) -> None:
+    made: list[Artifact] = [artifact(str(i), labels={"i": str(i)}) for i in range(300)]
+    ids = store.create_all([*made, Context(name=f"{PARENT}/contexts/c")])
+    assert sorted(ids) == ids and store.select(Artifact) == made[::-1]
+    assert store.select(Artifact, resources.c.id == ids[7]) == [made[7]]
+    with pytest.raises(exceptions.AlreadyExists):
+        store.create_all([artifact("new"), artifact("5")])
+    assert store.find(Artifact, f"{PARENT}/artifacts/new") is None
 
 
 def test_what_is_missing_is_named(store: Store) -> None:
@@ -109,13 +127,12 @@ def test_updates_from_many_threads_all_count(store: Store) -> None:
     assert store.get(Artifact, name).metadata["n"] == 80
 
 
-def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+def test_what_was_acknowledged_survives_a_kill(url: str) -> None:
     script = f"""
 import os, signal
-from pathlib import Path
 from google.cloud.aiplatform_v1.types import Artifact
 from localvertex.store import Store
-store = Store.at(Path({str(tmp_path / "store.db")!r}))
+store = Store({url!r})
 for i in range(20):
     store.create(Artifact(name=f"{PARENT}/artifacts/{{i}}"))
     print(i, flush=True)
@@ -126,7 +143,9 @@ with store.write():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     acknowledged = done.stdout.split()
     assert done.returncode == -9 and len(acknowledged) == 20, done.stderr
-    found = Store.at(tmp_path / "store.db").select(Artifact)
+    again = Store(url)
+    found = again.select(Artifact)
+    again.close()
     assert sorted(int(item.name.rsplit("/")[-1]) for item in found) == list(range(20))
 
 
@@ -138,8 +157,8 @@ def test_find_all_keeps_the_order_asked_for(store: Store) -> None:
     assert [found.name for found in store.find_all(Artifact, [*asked, "missing"])] == asked
 
 
-def test_the_database_is_in_wal_mode(store: Store, tmp_path: Path) -> None:
-    store.create(artifact("a"))
+def test_an_sqlite_database_is_in_wal_mode(tmp_path: Path) -> None:
+    Store.at(tmp_path / "store.db").create(artifact("a"))
     assert sqlite3.connect(tmp_path / "store.db").execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
@@ -151,10 +170,10 @@ operations = st.lists(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operations)
-def test_the_store_behaves_as_a_dictionary(
-    tmp_path_factory: pytest.TempPathFactory, script: list[tuple[str, int, str]]
-) -> None:
-    store, model = Store.at(tmp_path_factory.mktemp("store") / "store.db"), dict[str, str]()
+def test_the_store_behaves_as_a_dictionary(store: Store, script: list[tuple[str, int, str]]) -> None:
+    model = dict[str, str]()
+    for found in store.select(Artifact):
+        store.delete(Artifact, found.name)
     for action, key, text in script:
         name = f"{PARENT}/artifacts/{key}"
         wanted = exceptions.AlreadyExists if action == "create" else exceptions.NotFound
@@ -171,4 +190,3 @@ def test_the_store_behaves_as_a_dictionary(
         else:
             assert allowed
     assert {found.name: found.display_name for found in store.select(Artifact)} == model
-    store.close()

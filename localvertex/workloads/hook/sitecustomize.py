@@ -20,9 +20,11 @@ _GCPC = "google_cloud_pipeline_components.container.v1."
 
 def _constants() -> Mapping[str, Mapping[str, object]]:
     """Module -> constants to change in it."""
-    mount = os.environ.get("LOCALVERTEX_GCS_MOUNT", "/gcs")
+    folders = {"_GCS_LOCAL_MOUNT_PREFIX": os.environ.get("LOCALVERTEX_GCS_MOUNT", "/gcs") + "/"}
+    if "LOCALVERTEX_WORKSPACE" in os.environ:
+        folders["WORKSPACE_MOUNT_PATH"] = os.environ["LOCALVERTEX_WORKSPACE"]
     return {
-        "kfp.dsl.types.artifact_types": {"_GCS_LOCAL_MOUNT_PREFIX": mount + "/"},
+        "kfp.dsl.types.artifact_types": folders,
         _GCPC + "gcp_launcher.job_remote_runner": _POLL,
         _GCPC + "gcp_launcher.lro_remote_runner": _POLL,
         _GCPC + "wait_gcp_resources.remote_runner": _POLL,
@@ -57,11 +59,20 @@ class _SetAfterImport:
         return spec
 
 
-def _skip_satisfied_install() -> None:
-    """Ends `python -m pip install REQUIREMENT…` at once when the interpreter already has all that it asks for."""
+def _prepare_pip() -> None:
+    """Ends `python -m pip install REQUIREMENT…` at once if all of it is there; else lets it out to package indexes."""
     words = sys.orig_argv[1:]
-    if words[:3] == ["-m", "pip", "install"] and _satisfied(words[3:]):
+    if words[:3] != ["-m", "pip", "install"]:
+        return
+    if _satisfied(words[3:]):
         os._exit(0)
+    import json
+
+    for name, value in json.loads(os.environ.get("LOCALVERTEX_OUTSIDE", "{}")).items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _satisfied(words: Sequence[str]) -> bool:
@@ -96,5 +107,5 @@ def _run_hidden() -> None:
 
 
 sys.meta_path.insert(0, _SetAfterImport(_constants()))
-_skip_satisfied_install()
+_prepare_pip()
 _run_hidden()

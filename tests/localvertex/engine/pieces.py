@@ -45,3 +45,33 @@ def show(source: Input[Artifact], text: OutputPath(str)):  # type: ignore
 @dsl.container_component
 def wait(seconds: float):
     return dsl.ContainerSpec(image="alpine:3", command=["sh", "-c", 'echo waiting; sleep "$0"'], args=[seconds])
+
+
+@dsl.container_component
+def join(texts: list, joined: OutputPath(str)):  # type: ignore
+    return dsl.ContainerSpec(image="alpine:3", command=["sh", "-c", 'printf %s "$0" > "$1"'], args=[texts, joined])
+
+
+@dsl.container_component
+def real(value: float, result: OutputPath(float)):  # type: ignore
+    return dsl.ContainerSpec(image="alpine:3", command=["sh", "-c", 'printf %s "$0" > "$1"'], args=[value, result])
+
+
+@dsl.container_component
+def flag(value: bool, result: OutputPath(bool)):  # type: ignore
+    return dsl.ContainerSpec(image="alpine:3", command=["sh", "-c", 'printf %s "$0" > "$1"'], args=[value, result])
+
+
+@dsl.container_component
+def listing(value: list, result: OutputPath(list)):  # type: ignore
+    return dsl.ContainerSpec(image="alpine:3", command=["sh", "-c", 'printf %s "$0" > "$1"'], args=[value, result])
+
+
+@dsl.container_component
+def table(value: dict, result: OutputPath(dict)):  # type: ignore
+    return dsl.ContainerSpec(image="alpine:3", command=["sh", "-c", 'printf %s "$0" > "$1"'], args=[value, result])
+
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def read_all(files: Input[list[Dataset]]) -> str:
+    return ",".join(open(file.path).read() for file in files)

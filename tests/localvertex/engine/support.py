@@ -120,6 +120,10 @@ class Result:
         """An output parameter of a task by its path; of the pipeline for the empty path."""
         return json.loads(self.records[path].outputs)["parameters"][name]
 
+    def has_output(self, path: str, name: str) -> bool:
+        """Whether a task made that output parameter."""
+        return name in json.loads(self.records[path].outputs)["parameters"]
+
     def artifacts(self, path: str, name: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(self.records[path].outputs)["artifacts"][name]
         return found

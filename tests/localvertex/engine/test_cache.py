@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.cloud.aiplatform_v1.types import Artifact as ArtifactResource
 from google.cloud.aiplatform_v1.types import Model as ModelResource
 from kfp import dsl
 from kfp.dsl import Dataset, Metrics, Output
@@ -166,6 +167,15 @@ def test_a_resource_that_was_deleted_is_made_again(bench: Bench) -> None:
     for name, executed in [*found, (there + "x", ["register"]), (f"{model}@3", ["register"])]:
         bench.run(pipeline, parameters={"name": name})
         assert bench.run(pipeline, parameters={"name": name}).executed() == executed
+
+
+def test_an_artifact_that_was_deleted_from_the_metadata_is_made_again(bench: Bench) -> None:
+    (folder,) = bench.run(chain).artifacts("write-folder", "folder")
+    bench.store.delete(ArtifactResource, folder["name"])
+    again = bench.run(chain)
+    assert again.state == "SUCCEEDED"
+    assert again.executed() == ["write-folder"]
+    assert bench.run(chain).executed() == []
 
 
 def test_the_fingerprint_says_what_went_into_a_task(bench: Bench) -> None:

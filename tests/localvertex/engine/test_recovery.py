@@ -14,6 +14,7 @@ from google.cloud.aiplatform_v1.types import (
     BatchCancelPipelineJobsRequest,
     BatchDeletePipelineJobsRequest,
     CancelPipelineJobRequest,
+    CreatePipelineJobRequest,
     DeletePipelineJobRequest,
     ListPipelineJobsRequest,
 )
@@ -125,6 +126,51 @@ def test_a_run_that_was_being_cancelled_when_killed_ends_cancelled(bench: Bench)
     bench.restart()
     bench.engine.join(name)
     assert bench.get(name).state.name == "PIPELINE_STATE_CANCELLED"
+
+
+def test_nested_tasks_under_way_in_a_run_that_was_being_cancelled_when_killed_are_cancelled(bench: Bench) -> None:
+    @dsl.pipeline(name="nested")
+    def nested(gate: str) -> None:
+        with dsl.ParallelFor([1, 2]):
+            gated(gate=gate)
+
+    name = bench.submit(nested, "nested", {"gate": str(bench.folder / "never")})
+    _until(lambda: _state(bench, name, "for-loop-2/1/gated") == "RUNNING" and bench.runner.started[1:])
+    bench.engine.cancel = lambda name: None  # type: ignore[method-assign]
+    bench.service.cancel_pipeline_job(CancelPipelineJobRequest(name=name))
+    bench.restart()
+    bench.engine.join(name)
+    result = Result(bench.get(name), bench)
+    assert set(result.states.values()) == {"CANCELLED"}
+    details = result.job.job_detail.task_details
+    assert all(detail.state.name == "CANCELLED" for detail in details if "gated" in detail.task_name)
+    assert all(detail.execution.state.name == "CANCELLED" for detail in details if "gated" in detail.task_name)
+
+
+def test_a_job_that_is_cancelled_before_it_is_started_ends_cancelled(bench: Bench) -> None:
+    job = bench.job(pipeline, {"gate": str(bench.folder / "never")})
+    accepted = bench.service.accept(
+        CreatePipelineJobRequest(parent=bench.parent, pipeline_job=job, pipeline_job_id="early")
+    )
+    bench.service.cancel_pipeline_job(CancelPipelineJobRequest(name=accepted.name))
+    bench.service.start(accepted)
+    bench.engine.join(accepted.name)
+    assert bench.get(accepted.name).state.name == "PIPELINE_STATE_CANCELLED"
+
+
+def test_a_run_in_which_a_task_failed_can_be_cancelled(bench: Bench) -> None:
+    @dsl.pipeline(name="failing")
+    def failing(gate: str) -> None:
+        fail(message="x")
+        gated(gate=gate)
+
+    name = bench.submit(failing, "failing", {"gate": str(bench.folder / "never")})
+    _until(lambda: _state(bench, name, "fail") == "FAILED" and _state(bench, name, "gated") == "RUNNING")
+    bench.service.cancel_pipeline_job(CancelPipelineJobRequest(name=name))
+    bench.engine.join(name)
+    result = Result(bench.get(name), bench)
+    assert result.state == "CANCELLED"
+    assert result.states == {"fail": "FAILED", "gated": "CANCELLED"}
 
 
 def test_a_job_under_way_shows_its_tasks(bench: Bench) -> None:

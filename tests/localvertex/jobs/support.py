@@ -15,9 +15,12 @@ from google.cloud.aiplatform_v1.types import (
     HyperparameterTuningJob,
 )
 
+from localvertex.buckets import Buckets
 from localvertex.home import Home
 from localvertex.services.jobs import FINISHED, CustomJobs, JobService
+from localvertex.services.models import ModelService
 from localvertex.services.operations import Operations
+from localvertex.services.training import TrainingPipelineService
 from localvertex.services.tuning import TuningJobs
 from localvertex.store import Store
 from localvertex.workloads.process import ProcessRunner
@@ -41,8 +44,17 @@ class Service:
         self.home = home
         self.store = Store.at(home.database)
         self.runner = ProcessRunner(home, ImageTable.load(home), {})
+        operations = Operations(self.store)
         custom = CustomJobs(self.store, home, self.runner)
-        self.jobs = JobService(self.store, Operations(self.store), custom, TuningJobs(self.store, home, custom))
+        self.jobs = JobService(self.store, operations, custom, TuningJobs(self.store, home, custom))
+        self.models = ModelService(self.store, operations, Buckets(home, self.store))
+        self.training = TrainingPipelineService(self.store, operations, custom, self.models)
+
+    def close(self) -> None:
+        """End the jobs' processes, as a stop of localvertex does."""
+        self.training.close()
+        self.jobs.close()
+        self.store.close()
 
     def custom(self, code: str, wait: bool = True, **spec: Any) -> CustomJob:
         """Create a custom job of one Python process, or of the pools in `spec`."""

@@ -25,6 +25,12 @@ SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
 FOREVER = "import time; print('begun', flush=True); time.sleep(3600)"
 
 
+def package(**spec: object) -> dict[str, object]:
+    """A worker pool that runs a module of a Python package in a pre-built image."""
+    given = {"executor_image_uri": "image:1", "python_module": "trainer", "package_uris": ["gs://b/t.tar.gz"], **spec}
+    return {"python_package_spec": given, "machine_spec": {"machine_type": "n1-standard-4"}, "replica_count": 1}
+
+
 def environment(service: Service, job: CustomJob, worker: str = "workerpool0-0") -> dict[str, str]:
     found: dict[str, str] = json.loads(service.log(job, worker))
     return found
@@ -65,6 +71,16 @@ def test_replicas_learn_of_each_other(service: Service) -> None:
     tensorflow = json.loads(told[2]["TF_CONFIG"])
     assert tensorflow["task"] == {"type": "worker", "index": 1}
     assert tensorflow["cluster"] == {"chief": addresses[:1], "worker": addresses[1:]}
+
+
+def test_evaluators_stand_outside_the_tensorflow_cluster(service: Service) -> None:
+    job = service.custom("", worker_pool_specs=[pool(SHOW), pool(SHOW), {}, pool(SHOW)])
+    told = environment(service, job, "workerpool3-0")
+    tensorflow, cluster = json.loads(told["TF_CONFIG"]), json.loads(told["CLUSTER_SPEC"])
+    assert tensorflow["task"] == {"type": "evaluator", "index": 0} and tensorflow["environment"] == "cloud"
+    assert sorted(tensorflow["cluster"]) == ["chief", "worker"]
+    assert sorted(cluster["cluster"]) == ["workerpool0", "workerpool1", "workerpool3"]
+    assert cluster["job"]["worker_pool_specs"][3]["container_spec"]["image_uri"] == "example.test/job:1"
 
 
 def test_a_single_replica_has_no_tf_config_and_its_own_variables_win(service: Service) -> None:
@@ -127,6 +143,20 @@ def test_a_killed_worker_restarts_the_job_only_when_asked_to(
     assert restart or "status of 137" in job.error.message
 
 
+def test_disabled_retries_keep_a_job_from_beginning_again(restarts: Callable[[], Service]) -> None:
+    before = restarts()
+    retrying = {"restart_job_on_worker_restart": True, "disable_retries": True}
+    killed = before.custom("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", scheduling=retrying)
+    assert killed.state == JobState.JOB_STATE_FAILED
+    job = before.custom(FOREVER, wait=False, scheduling=retrying)
+    running(before, job)
+    before.close()
+    after = restarts()
+    after.jobs.resume()
+    ended = after.finished(job)
+    assert ended.state == JobState.JOB_STATE_FAILED and "retries are disabled" in ended.error.message
+
+
 def test_a_job_goes_on_after_a_restart_of_the_server(restarts: Callable[[], Service]) -> None:
     code = "import pathlib, sys\nmark = pathlib.Path(sys.argv[1])\nmark.exists() and sys.exit(0)\nmark.touch()\n"
     before = restarts()
@@ -156,6 +186,8 @@ def test_jobs_beyond_the_places_wait_in_the_queue(service: Service) -> None:
     jobs = [service.custom(FOREVER, wait=False) for _ in range(places)]
     for job in jobs:
         running(service, job)
+    hasty = service.custom("", scheduling={"max_wait_duration": "0.3s"})
+    assert hasty.state == JobState.JOB_STATE_FAILED and "longer than 0.3 s" in hasty.error.message
     late = service.custom("", wait=False)
     assert service.get(late).state == JobState.JOB_STATE_QUEUED
     service.jobs.cancel_custom_job(CancelCustomJobRequest(name=jobs[0].name))
@@ -186,10 +218,17 @@ def test_a_command_that_does_not_exist_fails_the_job(service: Service) -> None:
     ("spec", "error", "message"),
     [
         ({"worker_pool_specs": []}, exceptions.InvalidArgument, "must not be empty"),
+        ({"worker_pool_specs": [package(python_module="")]}, exceptions.InvalidArgument, "python_module is required"),
+        ({"worker_pool_specs": [package(package_uris=[])]}, exceptions.InvalidArgument, "between 1 and 100 packages"),
         (
-            {"worker_pool_specs": [{"python_package_spec": {}}]},
+            {"worker_pool_specs": [package(package_uris=["/tmp/trainer.tar.gz"])]},
+            exceptions.InvalidArgument,
+            "is not a gs:// URI",
+        ),
+        (
+            {"worker_pool_specs": [pool("")], "persistent_resource_id": "cluster"},
             exceptions.MethodNotImplemented,
-            "python_package_spec",
+            "persistent_resource_id is not supported",
         ),
         (
             {"worker_pool_specs": [pool("", replicas=2)]},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -69,21 +70,45 @@ def test_no_more_trials_than_allowed_run_side_by_side(service: Service, tmp_path
     assert max(seen) == 2, seen
 
 
-def test_hopeless_trials_are_stopped_by_a_signal_they_can_answer(service: Service) -> None:
+@pytest.mark.parametrize(
+    ("rule", "good"), [("median_automated_stopping_spec", [1, 2]), ("decay_curve_stopping_spec", [1, 2, 3, 4])]
+)
+def test_hopeless_trials_are_stopped_by_a_signal_they_can_answer(
+    service: Service, rule: str, good: list[float]
+) -> None:
+    if rule == "decay_curve_stopping_spec":
+        # The rule imports it when it is first asked, which can take longer than a trial of this test.
+        importlib.import_module("sklearn.gaussian_process")
     slow = TRAIN.replace(
         "import json", "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\nimport json"
     )
-    slow = slow + "    time.sleep(0.01 if x < 3 else 0.7)\n"
+    slow = slow + "    time.sleep(0.01 if x < 5 else 0.7)\n"
     job = service.tune(
         slow,
-        [{"parameter_id": "x", "discrete_value_spec": {"values": [1, 2, 8, 9]}}],
-        study={**GRID, "median_automated_stopping_spec": {}},
+        [{"parameter_id": "x", "discrete_value_spec": {"values": [*good, 8, 9]}}],
+        study={**GRID, rule: {}},
+        max_trial_count=len(good) + 2,
         parallel_trial_count=1,
         trial_job_spec={"worker_pool_specs": [pool(slow, env={"EPOCHS": "30"})]},
     )
-    assert [trial.state for trial in job.trials] == [Trial.State.SUCCEEDED] * 4
+    assert {trial.state for trial in job.trials} == {Trial.State.SUCCEEDED}
     assert len(job.trials[0].measurements) == 30
-    assert all(len(trial.measurements) < 10 and trial.final_measurement.metrics for trial in job.trials[2:])
+    assert all(len(trial.measurements) < 15 and trial.final_measurement.metrics for trial in job.trials[len(good) :])
+
+
+def test_a_grid_that_is_exhausted_ends_the_search(service: Service) -> None:
+    job = service.tune(TRAIN, [X], study=GRID, max_trial_count=9)
+    assert job.state == JobState.JOB_STATE_SUCCEEDED
+    assert [trial.parameters[0].value for trial in job.trials] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("second", "state"), [("other", "SUCCEEDED"), ("absent", "INFEASIBLE")])
+def test_several_metrics_must_all_be_reported(service: Service, second: str, state: str) -> None:
+    metrics = [{"metric_id": "loss", "goal": "MINIMIZE"}, {"metric_id": second, "goal": "MAXIMIZE"}]
+    job = service.tune(TRAIN, [X], study={"metrics": metrics}, max_trial_count=3)
+    assert {trial.state.name for trial in job.trials} == {state}
+    if state == "INFEASIBLE":
+        assert "no value of 'loss' and 'absent'" in job.error.message
 
 
 def test_failed_trials_are_infeasible_and_the_others_count(service: Service) -> None:

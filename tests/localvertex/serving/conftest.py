@@ -1,32 +1,6 @@
 """Fixtures of the model, endpoint and prediction services."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
-import pytest
-
-from localvertex.home import Home
+from tests.localvertex.restarts import fixtures
 from tests.localvertex.serving.support import Service
 
-
-@pytest.fixture
-def restarts(tmp_path: Path) -> Iterator[Callable[[], Service]]:
-    """Builds the services on the same state again and again."""
-    home = Home(tmp_path / "home").create()
-    built: list[Service] = []
-
-    def build() -> Service:
-        built.append(Service(home))
-        return built[-1]
-
-    yield build
-    for service in built:
-        service.close()
-
-
-@pytest.fixture
-def service(restarts: Callable[[], Service]) -> Service:
-    """The services, once."""
-    return restarts()
+restarts, service = fixtures(Service)

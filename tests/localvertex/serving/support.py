@@ -21,7 +21,9 @@ from google.longrunning import operations_pb2
 from google.protobuf import json_format
 from google.rpc import code_pb2
 
+from localvertex.buckets import Buckets
 from localvertex.home import Home
+from localvertex.services.batch_prediction import BatchPredictionService
 from localvertex.services.endpoints import EndpointService
 from localvertex.services.models import ModelService
 from localvertex.services.operations import Operations
@@ -38,8 +40,11 @@ SERVER = """
 import http.server, json, os, signal, sys, time
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    sick_until = 0
+
     def do_GET(self):
-        self.answer(200 if self.path == os.environ["AIP_HEALTH_ROUTE"] else 404, b"")
+        healthy = self.path == os.environ["AIP_HEALTH_ROUTE"] and time.time() > Handler.sick_until
+        self.answer(200 if healthy else 404, b"")
 
     def do_POST(self):
         data = self.rfile.read(int(self.headers["content-length"]))
@@ -51,6 +56,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for instance in body["instances"]:
             if instance == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if instance == "sick":
+                Handler.sick_until = time.time() + 2
             if instance == "sleep":
                 time.sleep(3600)
             if instance in (400, 429, 500, 503):
@@ -94,13 +101,16 @@ class Service:
         self.home = home
         self.store = Store.at(home.database)
         self.operations = Operations(self.store)
-        self.models = ModelService(self.store, self.operations)
+        self.buckets = Buckets(home, self.store)
+        self.models = ModelService(self.store, self.operations, self.buckets)
         runner = ProcessRunner(home, ImageTable.load(home), {})
         self.endpoints = EndpointService(self.store, home, self.operations, runner, self.models)
         self.prediction = PredictionService(self.endpoints)
+        self.batches = BatchPredictionService(self.store, home, self.buckets, self.operations, runner, self.models)
 
     def close(self) -> None:
         """End the servers, as a stop of localvertex does."""
+        self.batches.close()
         self.endpoints.close()
         self.store.close()
 

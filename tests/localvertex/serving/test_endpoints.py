@@ -17,10 +17,12 @@ from google.cloud.aiplatform_v1.types import (
     RawPredictRequest,
     UpdateEndpointRequest,
 )
+from google.longrunning import operations_pb2
 
+from localvertex.services import serving
 from localvertex.services.serving import expand
 from tests.localvertex.processes import workloads
-from tests.localvertex.serving.support import PARENT, Failed, Service, container
+from tests.localvertex.serving.support import PARENT, Failed, Service, container, until
 
 
 def test_a_deployed_model_answers_and_says_who_it_is(service: Service) -> None:
@@ -94,6 +96,49 @@ def test_traffic_is_split_request_by_request(service: Service) -> None:
     service.undeploy(endpoint, old)
     assert [one.id for one in service.get(endpoint).deployed_models] == [new]
     assert len(workloads(service.home)) == 1
+
+
+def test_a_sick_replica_gets_no_requests_until_it_is_well(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_SECONDS_BETWEEN_CHECKS", 0.1)
+    endpoint = service.endpoint()
+    service.deploy(endpoint, service.upload(), replicas=2)
+
+    def answering() -> set[float]:
+        return {service.predict(endpoint, 1).predictions[0]["pid"] for _ in range(4)}
+
+    both = answering()
+    assert len(both) == 2
+    sick = service.predict(endpoint, "sick").predictions[0]["pid"]
+    until(lambda: answering() == both - {sick})
+    until(lambda: answering() == both)
+
+
+def test_private_endpoints_are_refused_and_logging_is_kept(service: Service) -> None:
+    for field in ("network", "dedicated_endpoint_enabled"):
+        with pytest.raises(exceptions.MethodNotImplemented, match=f"endpoint.{field} is not supported"):
+            service.endpoint(**{field: "projects/1/global/networks/vpc" if field == "network" else True})
+    logging = {"enabled": True, "sampling_rate": 0.5, "bigquery_destination": {"output_uri": "bq://p.d.t"}}
+    endpoint = service.get(service.endpoint(predict_request_response_logging_config=logging))
+    assert endpoint.predict_request_response_logging_config.sampling_rate == 0.5
+
+
+def test_a_cancelled_deployment_leaves_no_server(service: Service) -> None:
+    endpoint = service.endpoint()
+    model = service.upload(container_spec=container(env=[{"name": "SLOW", "value": "60"}]))
+    request = DeployModelRequest(endpoint=endpoint, deployed_model={"model": model}, traffic_split={"0": 100})
+    deploying = service.endpoints.deploy_model(request)
+    until(lambda: workloads(service.home))
+    service.operations.cancel_operation(operations_pb2.CancelOperationRequest(name=deploying.name))
+    with pytest.raises(Failed, match="CANCELLED"):
+        service.done(deploying)
+    assert not service.get(endpoint).deployed_models and not workloads(service.home)
+
+
+def test_the_last_model_takes_the_traffic_split_with_it(service: Service) -> None:
+    endpoint = service.endpoint()
+    deployed = service.deploy(endpoint, service.upload())
+    service.undeploy(endpoint, deployed, {"nobody": 100})
+    assert not service.get(endpoint).traffic_split
 
 
 def test_traffic_splits_that_make_no_sense_are_refused(service: Service) -> None:

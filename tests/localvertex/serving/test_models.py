@@ -7,6 +7,7 @@ from google.api_core import exceptions
 from google.cloud.aiplatform_v1.types import (
     DeleteModelRequest,
     DeleteModelVersionRequest,
+    ExportModelRequest,
     GetModelEvaluationRequest,
     GetModelRequest,
     ImportModelEvaluationRequest,
@@ -83,6 +84,8 @@ def test_lists_hold_the_default_version_of_each_model_and_are_filtered(service: 
     assert names('labels.stage="live"') == [("reader", "2")]
     assert names('labels.stage="test"') == []
     assert names('display_name="reader" OR display_name="other"') == names("")
+    with pytest.raises(exceptions.InvalidArgument, match=r"at position 15 \(nonsense"):
+        names("labels.a=1 OR nonsense=1")
     elsewhere = service.models.list_models(ListModelsRequest(parent=PARENT.replace("us-central1", "us-central")))
     assert not elsewhere.models
 
@@ -110,6 +113,25 @@ def test_deleting_versions_and_models(service: Service) -> None:
     service.done(service.models.delete_model(DeleteModelRequest(name=model)))
     with pytest.raises(exceptions.NotFound):
         get(service, model)
+
+
+def test_a_versions_number_is_given_once(service: Service) -> None:
+    model = service.upload(model_id="reader").partition("@")[0]
+    for number in (2, 3):
+        assert service.upload(parent_model=model) == f"{model}@{number}"
+        service.done(service.models.delete_model_version(DeleteModelVersionRequest(name=f"{model}@{number}")))
+    service.done(service.models.delete_model(DeleteModelRequest(name=model)))
+    assert service.upload(model_id="reader") == f"{model}@1", "a new model of the same name"
+
+
+def test_a_model_without_files_is_not_exported(service: Service) -> None:
+    name = service.upload(artifact_uri="gs://bucket/nothing")
+    output = {"export_format_id": "custom-trained", "artifact_destination": {"output_uri_prefix": "gs://bucket/out"}}
+    with pytest.raises(Failed, match=r"FAILED_PRECONDITION.*files are not found: gs://bucket/nothing"):
+        service.done(service.models.export_model(ExportModelRequest(name=name, output_config=output)))
+    output["export_format_id"] = "onnx"
+    with pytest.raises(exceptions.InvalidArgument, match=r"'onnx' is not supported.*there is: custom-trained"):
+        service.models.export_model(ExportModelRequest(name=name, output_config=output))
 
 
 def test_a_deployed_model_is_not_deleted(service: Service) -> None:

@@ -58,7 +58,7 @@ def search(spec: StudySpec, trials: int, score: Any = lambda values: 0.0, seed: 
         values = suggest(spec, seed, past)
         if values is None:
             break
-        past.append(Past(values, score(values)))
+        past.append(Past(values, (score(values),)))
     return [trial.values for trial in past]
 
 
@@ -122,10 +122,25 @@ def test_defaults_are_tried_first() -> None:
     assert suggest(study(*parameters, algorithm="RANDOM_SEARCH"), "seed", []) != {"rate": 0.03, "units": 16}
 
 
+def test_several_metrics_are_searched_together() -> None:
+    """Their best compromises lie between 0.2 and 0.8; a search for one of the two would end beyond."""
+    spec = study({**RATE, "scale_type": "UNIT_LINEAR_SCALE"})
+    spec.metrics.append({"metric_id": "size", "goal": "MAXIMIZE"})
+    past: list[Past] = []
+    for _ in range(40):
+        values = suggest(spec, "seed", past)
+        assert values is not None
+        rate = float(values["rate"])
+        past.append(Past(values, (abs(rate - 0.2), -abs(rate - 0.8))))
+    late = [float(trial.values["rate"]) for trial in past[25:]]
+    assert sum(0.15 < rate < 0.85 for rate in late) >= 13
+    assert min(late) < 0.4 and max(late) > 0.6
+
+
 def test_failed_and_running_trials_do_not_stop_the_search() -> None:
     spec = study(NETWORK, RATE)
     past = [
-        Past(values, None if i % 2 else math.nan, feasible=bool(i % 2)) for i, values in enumerate(search(spec, 12))
+        Past(values, () if i % 2 else (math.nan,), feasible=bool(i % 2)) for i, values in enumerate(search(spec, 12))
     ]
     assert suggest(spec, "seed", past)
 

@@ -69,8 +69,8 @@ def test_a_serving_command_comes_from_the_table(runner: ProcessRunner, tmp_path:
 def test_an_image_without_any_command_is_refused(runner: ProcessRunner, tmp_path: Path) -> None:
     with pytest.raises(WorkloadError, match="no command"):
         runner.start(workload(tmp_path))
-    with pytest.raises(WorkloadError, match="pre-built"):
-        image = "europe-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"
+    with pytest.raises(WorkloadError, match=r"xgboost-cpu.1-7:latest: of Vertex AI's pre-built serving images"):
+        image = "europe-docker.pkg.dev/vertex-ai/prediction/xgboost-cpu.1-7:latest"
         runner.start(workload(tmp_path, image=image, serve=True))
 
 
@@ -103,7 +103,8 @@ def test_stop_gives_time_to_tidy_up_and_then_ends_everything(runner: ProcessRunn
 
 
 def test_a_new_server_sweeps_the_processes_of_a_killed_one(runner: ProcessRunner, tmp_path: Path) -> None:
-    left = runner.start(workload(tmp_path, "sh", "-c", "sleep 60 & wait"))
+    left = runner.start(workload(tmp_path, "sh", "-c", "sleep 60 & echo on; wait"))
+    _until(lambda: "on" in (tmp_path / "log").read_text())
     other = ProcessRunner(Folder(tmp_path / "other"), ImageTable((), tmp_path), {})
     assert other.sweep() == 0
     assert runner.sweep() == 2
@@ -141,6 +142,25 @@ def test_pip_skips_what_is_there_and_a_hidden_sitecustomize_still_runs(runner: P
     hidden.mkdir()
     (hidden / "sitecustomize.py").write_text("print('hidden ran')")
     assert "hidden ran" in output(runner, tmp_path, "python", "-c", "", env={"PYTHONPATH": str(hidden)})
+
+
+def test_pip_reaches_what_lies_outside_the_redirect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HTTPS_PROXY", raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", "/the/users/own.pem")
+    runner = ProcessRunner(
+        Folder(tmp_path / "home"),
+        ImageTable((), tmp_path),
+        {"HTTPS_PROXY": "http://127.0.0.1:1", "SSL_CERT_FILE": "/redirect/ca.pem"},
+    )
+    fake = tmp_path / "fake/pip"
+    fake.mkdir(parents=True)
+    tell = "import os; print(os.environ.get('HTTPS_PROXY'), os.environ['SSL_CERT_FILE'])"
+    (fake / "__init__.py").touch()
+    (fake / "__main__.py").write_text(tell)
+    install = ("python3", "-m", "pip", "install", "no-such-package-anywhere")
+    assert output(runner, tmp_path, *install, env={"PYTHONPATH": str(fake.parent)}) == "None /the/users/own.pem\n"
+    (tmp_path / "log").unlink()
+    assert output(runner, tmp_path, "python3", "-c", tell) == "http://127.0.0.1:1 /redirect/ca.pem\n"
 
 
 def _alive(pid: int) -> bool:

@@ -41,6 +41,36 @@ def test_an_image_not_in_the_table_gets_this_interpreter(tmp_path: Path) -> None
     assert entry.workdir == tmp_path
 
 
+@pytest.mark.parametrize(
+    ("image", "framework"),
+    [
+        ("us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest", "tensorflow"),
+        ("europe-docker.pkg.dev/vertex-ai/prediction/tf2-gpu.2-12", "tensorflow"),
+        ("asia-docker.pkg.dev/vertex-ai-restricted/prediction/tf_opt-cpu.nightly:latest", "tensorflow"),
+        ("gcr.io/cloud-aiplatform/prediction/tf2-cpu.2-2:latest", "tensorflow"),
+        ("us-docker.pkg.dev/vertex-ai/prediction/sklearn-cpu.1-5:latest", "sklearn"),
+        ("us-docker.pkg.dev/vertex-ai/prediction/xgboost-cpu.1-7:latest", None),
+        ("us-docker.pkg.dev/mine/prediction/tf2-cpu.2-15:latest", None),
+        ("gcr.io/ml-pipeline/google-cloud-pipeline-components:2.22.0", None),
+    ],
+)
+def test_pre_built_prediction_images_are_known(tmp_path: Path, image: str, framework: str | None) -> None:
+    serve = ImageTable((), tmp_path).entry(image).serve
+    assert (serve[-1] if serve else None) == framework
+
+
+def test_a_files_entry_may_change_the_interpreter_or_the_server_of_a_pre_built_image(tmp_path: Path) -> None:
+    file = tmp_path / "localvertex.toml"
+    file.write_text(
+        '[[image]]\npattern = "*/tf2-cpu.*"\npython = "env/bin/python"\n'
+        '[[image]]\npattern = "*/tf2-gpu.*"\nserve = ["python", "-m", "mine"]\n'
+    )
+    table = ImageTable.read(file)
+    entry = table.entry("us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest")
+    assert (entry.python, entry.serve[-1]) == (tmp_path / "env/bin/python", "tensorflow")
+    assert table.entry("us-docker.pkg.dev/vertex-ai/prediction/tf2-gpu.2-15:latest").serve[-1] == "mine"
+
+
 def test_the_variable_wins_over_the_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "localvertex.toml").write_text('[[image]]\npattern = "*"\nworkdir = "a"\n')
     elsewhere = tmp_path / "elsewhere.toml"

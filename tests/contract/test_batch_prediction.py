@@ -1,0 +1,141 @@
+"""Protects the SDK's and GCPC's batch prediction against localvertex, over gRPC and REST."""
+
+import json
+import time
+import uuid
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from google.api_core import exceptions
+from google.cloud import storage
+from kfp import compiler, dsl
+
+from tests.contract.conftest import BUCKET, LocalVertex
+from tests.localvertex.serving.support import SERVER
+
+
+@pytest.fixture
+def model(aiplatform: ModuleType) -> Any:
+    return aiplatform.Model.upload(
+        display_name="reader",
+        serving_container_image_uri="example.test/server:1",
+        serving_container_command=["python", "-c", SERVER],
+        serving_container_args=["reader"],
+    )
+
+
+@pytest.fixture
+def uri(localvertex: LocalVertex) -> str:
+    """A file of instances in a folder of its own."""
+    return upload(localvertex, '{"n": 100}', '{"n": 2}', "{")
+
+
+def upload(localvertex: LocalVertex, *lines: str) -> str:
+    name = f"instances/{uuid.uuid4().hex}/a.jsonl"
+    client = storage.Client()
+    bucket = client.bucket(BUCKET) if client.lookup_bucket(BUCKET) else client.create_bucket(BUCKET)
+    bucket.blob(name).upload_from_string("\n".join(lines))
+    return f"gs://{BUCKET}/{name}"
+
+
+def outputs(job: Any) -> dict[str, list[Any]]:
+    """The lines of a job's result files and of its error files."""
+    found: dict[str, list[Any]] = {}
+    for blob in job.iter_outputs():
+        kind = blob.name.rsplit("/", 1)[1].split("-")[0]
+        found.setdefault(kind, []).extend(json.loads(line) for line in blob.download_as_text().splitlines())
+    return found
+
+
+def settled(job: Any) -> str:
+    """Wait for the end, more often than the SDK looks; the state it ended in."""
+    while not job.done():
+        time.sleep(0.05)
+    return str(job.state.name)
+
+
+def test_a_model_predicts_a_file(aiplatform: ModuleType, model: Any, uri: str) -> None:
+    job = model.batch_predict(
+        job_display_name="batch",
+        gcs_source=f"{uri.rsplit('/', 1)[0]}/*.jsonl",
+        gcs_destination_prefix=f"gs://{BUCKET}/predictions",
+        instances_format="jsonl",
+        machine_type="n1-standard-2",
+        starting_replica_count=2,
+        max_replica_count=2,
+        batch_size=1,
+        model_parameters={"beam": 3},
+        labels={"stage": "test"},
+        sync=False,
+    )
+    job.wait_for_resource_creation()
+    assert settled(job) == "JOB_STATE_SUCCEEDED", job.error
+    found = outputs(job)
+    assert sorted(row["instance"]["n"] for row in found["prediction.results"]) == [2, 100]
+    assert {row["prediction"]["saw"] for row in found["prediction.results"]} == {'{"n": 100}', '{"n": 2}'}
+    (error,) = found["prediction.errors_stats"]
+    assert (error["instance"], error["error"]["code"]) == ("{", 3)
+    assert (job.completion_stats.successful_count, job.completion_stats.failed_count) == (2, 1)
+    assert job.output_info.gcs_output_directory.startswith(f"gs://{BUCKET}/predictions/prediction-reader-")
+    listed = aiplatform.BatchPredictionJob.list(filter='labels.stage="test"')
+    assert job.resource_name in [one.resource_name for one in listed]
+    job.delete()
+    with pytest.raises(exceptions.NotFound):
+        aiplatform.BatchPredictionJob(job.resource_name)
+
+
+def test_a_job_can_be_cancelled(aiplatform: ModuleType, model: Any, localvertex: LocalVertex) -> None:
+    job = aiplatform.BatchPredictionJob.submit(
+        job_display_name="slow",
+        model_name=model,
+        gcs_source=upload(localvertex, '"sleep"'),
+        gcs_destination_prefix=f"gs://{BUCKET}/predictions",
+        machine_type="n1-standard-2",
+    )
+    while job.state.name != "JOB_STATE_RUNNING":
+        time.sleep(0.05)
+    job.cancel()
+    assert settled(job) == "JOB_STATE_CANCELLED"
+    with pytest.raises((exceptions.InvalidArgument, exceptions.BadRequest), match="machine_type is required"):
+        model.batch_predict("batch", gcs_source="gs://b-b/a", gcs_destination_prefix=f"gs://{BUCKET}/predictions")
+
+
+@pytest.mark.parametrize("aiplatform", ["grpc"], indirect=True)
+def test_gcpcs_operator_runs_in_a_pipeline(aiplatform: ModuleType, model: Any, uri: str, tmp_path: Path) -> None:
+    from google_cloud_pipeline_components.types.artifact_types import VertexModel
+    from google_cloud_pipeline_components.v1.batch_predict_job import ModelBatchPredictOp
+
+    @dsl.pipeline(name="batch-predict")
+    def pipeline(name: str, source: str) -> None:
+        registered = dsl.importer(artifact_uri=name, artifact_class=VertexModel, metadata={"resourceName": name})
+        ModelBatchPredictOp(
+            model=registered.output,
+            job_display_name="batch",
+            gcs_source_uris=[source],
+            gcs_destination_output_uri_prefix=f"gs://{BUCKET}/predictions",
+            instances_format="jsonl",
+            machine_type="n1-standard-2",
+            starting_replica_count=1,
+            max_replica_count=1,
+        )
+
+    file = tmp_path / "pipeline.json"
+    compiler.Compiler().compile(pipeline, str(file))
+    run = aiplatform.PipelineJob(
+        display_name="batch-predict",
+        template_path=str(file),
+        pipeline_root=f"gs://{BUCKET}/pipelines",
+        parameter_values={"name": model.resource_name, "source": uri},
+    )
+    run.submit()
+    while not run.done():
+        time.sleep(0.05)
+    assert run.state.name == "PIPELINE_STATE_SUCCEEDED", run.gca_resource.error
+    (detail,) = (task for task in run.task_details if task.task_name == "model-batch-predict")
+    (folder,) = detail.outputs["gcs_output_directory"].artifacts
+    assert folder.uri.startswith(f"gs://{BUCKET}/predictions/prediction-reader-")
+    (artifact,) = detail.outputs["batchpredictionjob"].artifacts
+    job = aiplatform.BatchPredictionJob(artifact.metadata["resourceName"])
+    assert job.output_info.gcs_output_directory == folder.uri and job.completion_stats.successful_count == 2
