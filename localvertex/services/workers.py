@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -132,6 +131,9 @@ def run(job: CustomJob, runner: Runner, *, gcs: Path, logs: Path, order: Order, 
         order: stop when it says so.
         deadline: end the job at this time (seconds since the epoch).
     """
+    if output := job.job_spec.base_output_directory.output_uri_prefix:
+        # Libraries that make folders of objects, such as TensorFlow, expect the bucket to be there.
+        (gcs / output.removeprefix("gs://").partition("/")[0]).mkdir(parents=True, exist_ok=True)
     replicas = list(_replicas(job.job_spec))
     running: list[Running] = []
     try:
@@ -214,7 +216,7 @@ def _workload(job: CustomJob, replica: Replica, replicas: Sequence[Replica], gcs
         image=image,
         command=command,
         args=tuple(program(replica.spec).args),
-        env={**_environment(job, replica, replicas, gcs, given.get("CLOUD_ML_TRIAL_ID", "")), **given},
+        env={**_environment(job, replica, replicas, given.get("CLOUD_ML_TRIAL_ID", "")), **given},
         log=logs / f"{replica.name}.log",
     )
 
@@ -228,9 +230,7 @@ def _command(pool: WorkerPoolSpec, gcs: Path) -> tuple[str, tuple[str, ...]]:
     return package.executor_image_uri, ("python", python_package.__file__, package.python_module, *files, "--")
 
 
-def _environment(
-    job: CustomJob, replica: Replica, replicas: Sequence[Replica], gcs: Path, trial: str
-) -> dict[str, str]:
+def _environment(job: CustomJob, replica: Replica, replicas: Sequence[Replica], trial: str) -> dict[str, str]:
     """Vertex AI's variables.
 
     Sources: https://cloud.google.com/vertex-ai/docs/training/code-requirements#environment-variables,
@@ -251,13 +251,13 @@ def _environment(
         if run := names.id_of(job.job_spec.experiment_run):
             environment["AIP_EXPERIMENT_RUN_NAME"] = run.removeprefix(f"{experiment}-")
     if base := job.job_spec.base_output_directory.output_uri_prefix:
-        folder = gcs / base.removeprefix("gs://").rstrip("/") / trial
+        folder = "/".join(filter(None, (base.rstrip("/"), trial)))
         for variable, name in (
             ("MODEL_DIR", "model"),
             ("CHECKPOINT_DIR", "checkpoints"),
             ("TENSORBOARD_LOG_DIR", "logs"),
         ):
-            environment[f"AIP_{variable}"] = f"{folder / name}{os.sep}"
+            environment[f"AIP_{variable}"] = f"{folder}/{name}/"
     return environment
 
 

@@ -1,16 +1,14 @@
-"""Protects the SDK's and GCPC's batch prediction against localvertex, over gRPC and REST."""
+"""Protects the SDK's batch prediction against localvertex, over gRPC and REST."""
 
 import json
 import time
 import uuid
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from google.api_core import exceptions
 from google.cloud import storage
-from kfp import compiler, dsl
 
 from tests.contract.conftest import BUCKET, LocalVertex
 from tests.localvertex.serving.support import SERVER
@@ -100,42 +98,3 @@ def test_a_job_can_be_cancelled(aiplatform: ModuleType, model: Any, localvertex:
     assert settled(job) == "JOB_STATE_CANCELLED"
     with pytest.raises((exceptions.InvalidArgument, exceptions.BadRequest), match="machine_type is required"):
         model.batch_predict("batch", gcs_source="gs://b-b/a", gcs_destination_prefix=f"gs://{BUCKET}/predictions")
-
-
-@pytest.mark.parametrize("aiplatform", ["grpc"], indirect=True)
-def test_gcpcs_operator_runs_in_a_pipeline(aiplatform: ModuleType, model: Any, uri: str, tmp_path: Path) -> None:
-    from google_cloud_pipeline_components.types.artifact_types import VertexModel
-    from google_cloud_pipeline_components.v1.batch_predict_job import ModelBatchPredictOp
-
-    @dsl.pipeline(name="batch-predict")
-    def pipeline(name: str, source: str) -> None:
-        registered = dsl.importer(artifact_uri=name, artifact_class=VertexModel, metadata={"resourceName": name})
-        ModelBatchPredictOp(
-            model=registered.output,
-            job_display_name="batch",
-            gcs_source_uris=[source],
-            gcs_destination_output_uri_prefix=f"gs://{BUCKET}/predictions",
-            instances_format="jsonl",
-            machine_type="n1-standard-2",
-            starting_replica_count=1,
-            max_replica_count=1,
-        )
-
-    file = tmp_path / "pipeline.json"
-    compiler.Compiler().compile(pipeline, str(file))
-    run = aiplatform.PipelineJob(
-        display_name="batch-predict",
-        template_path=str(file),
-        pipeline_root=f"gs://{BUCKET}/pipelines",
-        parameter_values={"name": model.resource_name, "source": uri},
-    )
-    run.submit()
-    while not run.done():
-        time.sleep(0.05)
-    assert run.state.name == "PIPELINE_STATE_SUCCEEDED", run.gca_resource.error
-    (detail,) = (task for task in run.task_details if task.task_name == "model-batch-predict")
-    (folder,) = detail.outputs["gcs_output_directory"].artifacts
-    assert folder.uri.startswith(f"gs://{BUCKET}/predictions/prediction-reader-")
-    (artifact,) = detail.outputs["batchpredictionjob"].artifacts
-    job = aiplatform.BatchPredictionJob(artifact.metadata["resourceName"])
-    assert job.output_info.gcs_output_directory == folder.uri and job.completion_stats.successful_count == 2

@@ -155,13 +155,18 @@ def test_serving_operators(localvertex: LocalVertex, tmp_path: Path) -> None:
     bucket.blob("operators/instances.jsonl").upload_from_string('{"n": 1}\n{"n": 2}\n')
     bucket.blob("operators/model/weights").upload_from_string("weights")
     folder = f"gs://{BUCKET}/operators"
-    run(
+    job = run(
         serving,
         tmp_path,
         instances=f"{folder}/instances.jsonl",
         output=f"{folder}/output",
         artifacts=f"{folder}/model",
     )
+    (detail,) = (task for task in job.task_details if task.task_name == "model-batch-predict")
+    (artifact,) = detail.outputs["batchpredictionjob"].artifacts
+    batch = aiplatform.BatchPredictionJob(artifact.metadata["resourceName"])
+    (produced,) = detail.outputs["gcs_output_directory"].artifacts
+    assert batch.output_info.gcs_output_directory == produced.uri and batch.completion_stats.successful_count == 2
     written = {blob.name: blob.download_as_text() for blob in bucket.list_blobs(prefix="operators/output/")}
     predictions = "".join(text for name, text in written.items() if "prediction.results" in name)
     assert sorted(json.loads(line)["prediction"]["saw"] for line in predictions.splitlines()) == [

@@ -179,7 +179,7 @@ def test_an_upload_in_parts_is_checked_and_can_be_aborted(client: Client, bucket
     assert session.put(f"{upload}&partNumber=0", data=b"x").status_code == 400
     assert session.delete(upload).status_code == 204
     assert session.put(f"{upload}&partNumber=1", data=b"x").status_code == 404
-    assert session.get(f"{url}").status_code == 501, "no other call of the XML API"
+    assert session.put(url, data=b"x").status_code == 501, "no other upload of the XML API"
 
 
 def test_damaged_content_is_refused(bucket: Bucket) -> None:
@@ -326,6 +326,18 @@ def test_strangers_are_refused(client: Client, bucket: Bucket, localvertex: Loca
     assert requests.get(url, headers={"Authorization": "Bearer x"}).status_code == 401
     with pytest.raises(requests.exceptions.ProxyError):
         requests.get("https://example.com")
+
+
+def test_tensorflow_reads_and_writes_buckets(localvertex: LocalVertex, bucket: Bucket) -> None:
+    script = (
+        "import tensorflow as tf\n"
+        f"folder = 'gs://{bucket.name}/a/b'\n"
+        "tf.io.gfile.makedirs(folder)\n"
+        "with tf.io.TFRecordWriter(f'{folder}/records') as file: file.write(b'from TensorFlow')\n"
+        "print(tf.io.gfile.listdir(folder), [each.numpy() for each in tf.data.TFRecordDataset(f'{folder}/records')])\n"
+    )
+    assert localvertex.python(script).strip() == "['records'] [b'from TensorFlow']"
+    assert b"from TensorFlow" in bucket.blob("a/b/records").download_as_bytes()
 
 
 def test_a_redirected_shell_needs_nothing_else(localvertex: LocalVertex, bucket: Bucket) -> None:

@@ -20,9 +20,9 @@ MACHINE = {"machine_type": "n1-standard-4", "replica_count": 1}
 # What is trained is a file that says which arguments it was trained with.
 TASK = """
 import os, sys
-os.makedirs(os.environ["AIP_MODEL_DIR"], exist_ok=True)
-with open(os.path.join(os.environ["AIP_MODEL_DIR"], "model.txt"), "w") as file:
-    file.write(" ".join(sys.argv[1:]))
+from google.cloud import storage
+blob = storage.Blob.from_string(os.path.join(os.environ["AIP_MODEL_DIR"], "model.txt"), client=storage.Client())
+blob.upload_from_string(" ".join(sys.argv[1:]))
 """
 SETUP = """
 from setuptools import setup

@@ -90,15 +90,29 @@ def test_a_single_replica_has_no_tf_config_and_its_own_variables_win(service: Se
     assert (told["CLOUD_ML_JOB_ID"], told["COLOUR"]) == ("mine", "red")
 
 
-def test_output_folders_lie_in_the_mounted_bucket(service: Service) -> None:
+def test_output_folders_are_uris_in_a_bucket_that_is_there(service: Service) -> None:
     job = service.custom(
         "", worker_pool_specs=[pool(SHOW)], base_output_directory={"output_uri_prefix": "gs://bucket/run"}
     )
-    folder = service.home.gcs / "bucket" / "run"
     told = environment(service, job)
-    assert told["AIP_MODEL_DIR"] == f"{folder}/model/"
-    assert told["AIP_CHECKPOINT_DIR"] == f"{folder}/checkpoints/"
-    assert told["AIP_TENSORBOARD_LOG_DIR"] == f"{folder}/logs/"
+    assert told["AIP_MODEL_DIR"] == "gs://bucket/run/model/"
+    assert told["AIP_CHECKPOINT_DIR"] == "gs://bucket/run/checkpoints/"
+    assert told["AIP_TENSORBOARD_LOG_DIR"] == "gs://bucket/run/logs/"
+    assert (service.home.gcs / "bucket").is_dir()
+
+
+def test_a_job_is_told_of_its_experiment(service: Service) -> None:
+    contexts = f"{PARENT}/metadataStores/default/contexts"
+    job = service.custom(
+        "",
+        worker_pool_specs=[pool(SHOW)],
+        tensorboard=f"{PARENT}/tensorboards/1",
+        experiment=f"{contexts}/words",
+        experiment_run=f"{contexts}/words-first",
+    )
+    told = environment(service, job)
+    assert (told["AIP_EXPERIMENT_NAME"], told["AIP_EXPERIMENT_RUN_NAME"]) == ("words", "first")
+    assert told["AIP_TENSORBOARD_RESOURCE_NAME"] == f"{PARENT}/tensorboards/1"
 
 
 def test_the_job_ends_with_its_chief(service: Service) -> None:
