@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from images import executor
 from images.executor import ExecutorOutput, UserError
-from images.trainer.cross_validate import NETWORK
 
 if TYPE_CHECKING:
     from images.trainer.report import Number, Section
@@ -44,18 +43,16 @@ def compare(scores: Sequence[Sequence[Mapping[str, Any]]], metrics: str, report:
     Raises:
         UserError: the scores are malformed, or some model lacks a fold.
     """
-    by_model, folds = _shares(scores)
-    network = by_model[NETWORK]
+    network, baselines, folds = _shares(scores)
     rates = _with_interval("cross_validated_accuracy", list(network.values()), folds)
-    for name, shares in by_model.items():
-        if name != NETWORK:
-            lead = [network[place] - share for place, share in shares.items()]
-            rates |= _with_interval(f"{_label(name)}_accuracy", list(shares.values()), folds)
-            rates |= _with_interval(f"lead_over_{_label(name)}", lead, folds)
+    for name, shares in baselines.items():
+        lead = [network[place] - share for place, share in shares.items()]
+        rates |= _with_interval(f"{_label(name)}_accuracy", list(shares.values()), folds)
+        rates |= _with_interval(f"lead_over_{_label(name)}", lead, folds)
     with executor.whole(metrics) as aside:
         aside.write_text(json.dumps(rates, indent=2) + "\n", encoding="utf-8")
     with executor.whole(report) as aside:
-        aside.write_text(_page(by_model, rates), encoding="utf-8")
+        aside.write_text(_page(network, baselines, rates), encoding="utf-8")
     return rates
 
 
@@ -84,65 +81,71 @@ def _with_interval(name: str, values: Sequence[float], folds: int) -> dict[str, 
     return {name: statistics.fmean(values), f"{name}_low": low, f"{name}_high": high}
 
 
-def _shares(scores: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[dict[str, Shares], int]:
-    by_model: dict[str, Shares] = {}
+def _shares(scores: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[Shares, dict[str, Shares], int]:
+    """The network's shares, each baseline's, and the number of folds."""
+    network: Shares = {}
+    baselines: dict[str, Shares] = {}
     folds = 0
     try:
         for score in itertools.chain.from_iterable(scores):
-            by_model.setdefault(score["model"], {})[score["seed"], score["fold"]] = score["right"] / score["rows"]
+            shares = baselines.setdefault(score["model"], {}) if score["baseline"] else network
+            shares[score["seed"], score["fold"]] = score["right"] / score["rows"]
             folds = score["folds"]
     except (KeyError, TypeError) as error:
         raise UserError(f"--scores: not what cross_validate finds ({error!r})") from None
-    places = {frozenset(shares) for shares in by_model.values()}
-    if NETWORK not in by_model or len(places) != 1 or len({fold for _, fold in next(iter(places))}) != folds:
+    complete = {(seed, fold) for seed, _ in network for fold in range(folds)}
+    if not network or any(shares.keys() != complete for shares in (network, *baselines.values())):
         raise UserError(f"--scores: {len(scores)} lists do not hold all {folds} folds of all models")
-    return by_model, folds
+    return network, baselines, folds
 
 
 def _label(name: str) -> str:
     return name.replace(" ", "_")
 
 
-def _page(by_model: Mapping[str, Shares], rates: Mapping[str, float]) -> str:
+def _page(network: Shares, baselines: Mapping[str, Shares], rates: Mapping[str, float]) -> str:
     from images.trainer.report import page
 
-    repeats = len({seed for seed, _ in by_model[NETWORK]})
-    folds = len(by_model[NETWORK]) // repeats
+    repeats = len({seed for seed, _ in network})
+    folds = len(network) // repeats
     subtitle = f"{folds}-fold cross-validation, divided anew {repeats} times; the same folds for all"
-    return page("Does the network earn its place?", subtitle, _numbers(by_model, rates), _sections(by_model, rates))
+    sections = [_leads(baselines, rates), _folds(network, baselines)]
+    return page("Does the network earn its place?", subtitle, _numbers(baselines, rates), sections)
 
 
-def _numbers(by_model: Mapping[str, Shares], rates: Mapping[str, float]) -> list[Number]:
+def _numbers(baselines: Mapping[str, Shares], rates: Mapping[str, float]) -> list[Number]:
     from images.trainer.report import Number, percent
 
-    def number(name: str) -> Number:
-        key = "cross_validated_accuracy" if name == NETWORK else f"{_label(name)}_accuracy"
+    def number(title: str, key: str) -> Number:
         detail = f"95 %: {100 * rates[f'{key}_low']:.1f} to {percent(min(1.0, rates[f'{key}_high']))}"
-        return Number(name.capitalize(), percent(rates[key]), detail)
+        return Number(title, percent(rates[key]), detail)
 
-    return [number(name) for name in by_model]
+    others = [number(name.capitalize(), f"{_label(name)}_accuracy") for name in baselines]
+    return [number("Network", "cross_validated_accuracy"), *others]
 
 
-def _sections(by_model: Mapping[str, Shares], rates: Mapping[str, float]) -> list[Section]:
-    from images.trainer.report import Section, percent
+def _leads(baselines: Mapping[str, Shares], rates: Mapping[str, float]) -> Section:
+    from images.trainer.report import Section
 
     rows = []
-    for name in by_model:
-        if name != NETWORK:
-            lead, low, high = (100 * rates[f"lead_over_{_label(name)}{end}"] for end in ("", "_low", "_high"))
-            verdict = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
-            rows.append((name, f"{lead:+.1f}", f"{low:+.1f} to {high:+.1f}", verdict))
+    for name in baselines:
+        lead, low, high = (100 * rates[f"lead_over_{_label(name)}{end}"] for end in ("", "_low", "_high"))
+        verdict = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
+        rows.append((name, f"{lead:+.1f}", f"{low:+.1f} to {high:+.1f}", verdict))
     note = "By how many percentage points the network is right more often, over the same folds."
-    lead_table = Section(
-        "The network against the baselines", note, None, ("baseline", "lead", "95 %", "so it is"), rows
-    )
-    places = sorted(by_model[NETWORK])
+    columns = ("baseline", "lead", "95 %", "so it is")
+    return Section("The network against the baselines", note, None, columns, rows)
+
+
+def _folds(network: Shares, baselines: Mapping[str, Shares]) -> Section:
+    from images.trainer.report import Section, percent
+
+    models = {"network": network, **baselines}
     rows = [
-        (f"{seed + 1}.{fold + 1}", *(percent(shares[seed, fold]) for shares in by_model.values()))
-        for seed, fold in places
+        (f"{seed + 1}.{fold + 1}", *(percent(shares[seed, fold]) for shares in models.values()))
+        for seed, fold in sorted(network)
     ]
-    each = Section("Each fold", "Division and fold.", None, ("fold", *by_model), rows)
-    return [lead_table, each]
+    return Section("Each fold", "Division and fold.", None, ("fold", *models), rows)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -19,8 +19,6 @@ from images.executor import UserError
 from images.trainer import records, roles
 from images.trainer.train import read_hyperparameters
 
-NETWORK = "network"
-
 
 def cross_validate(
     system: str, examples: str, hyperparameters: str, fold: int, folds: int, seeds: int, epochs: int, scores: str
@@ -38,7 +36,7 @@ def cross_validate(
         scores: the JSON file to write.
 
     Returns:
-        What the file holds: `{"model", "seed", "fold", "folds", "right", "rows"}` of each model and seed.
+        What the file holds: `{"model", "baseline", "seed", "fold", "folds", "right", "rows"}` of each model and seed.
 
     Raises:
         UserError: an input is missing or malformed.
@@ -55,12 +53,13 @@ def cross_validate(
     for seed in range(seeds):
         division = StratifiedKFold(folds, shuffle=True, random_state=seed).split(numbers, labels)
         training, held_out = list(division)[fold]
-        answers = {NETWORK: _network_answers(system, chosen, schema, numbers, labels, training, held_out, seed, epochs)}
+        network = _network_answers(system, chosen, schema, numbers, labels, training, held_out, seed, epochs)
+        answers = {("network", False): network}
         for name, baseline in roles.load(system, "baselines").baselines(seed).items():
-            answers[name] = baseline.fit(numbers[training], labels[training]).predict(numbers[held_out])
-        for name, answer in answers.items():
+            answers[name, True] = baseline.fit(numbers[training], labels[training]).predict(numbers[held_out])
+        for (name, is_baseline), answer in answers.items():
             right = int((answer == labels[held_out]).sum())
-            place = {"model": name, "seed": seed, "fold": fold, "folds": folds}
+            place = {"model": name, "baseline": is_baseline, "seed": seed, "fold": fold, "folds": folds}
             found.append({**place, "right": right, "rows": len(held_out)})
             print(
                 f"fold {fold + 1}/{folds}  seed {seed + 1}/{seeds}  {name}: {right} of {len(held_out)} right",

@@ -28,7 +28,7 @@ def preset(system: str, name: str, hyperparameters: str) -> None:
     Raises:
         UserError: there is no such system or preset.
     """
-    presets = roles.load(system, "hyperparameters").PRESETS
+    presets = getattr(roles.load(system, "hyperparameters"), "PRESETS", {})
     if name not in presets:
         raise UserError(f"--name={name}: {system} has no such preset{roles.nearest(name, list(presets))}")
     with executor.whole(hyperparameters) as aside:

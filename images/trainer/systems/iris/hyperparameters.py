@@ -20,7 +20,7 @@ class Hyperparameters:
     """
 
     hidden_units: str = within(Choice(("10-20-10", "8", "16", "32-16")), "16")
-    learning_rate: float = within(Float(1e-3, 0.1, log=True), 0.02)
+    learning_rate: float = within(Float(3e-3, 4e-2, log=True), 0.02)
     batch_size: int = within(Discrete((8, 16, 32)), 16)
     dropout: float = within(Float(0.0, 0.4), 0.0)
     activation: str = within(Choice(("relu", "tanh")), "tanh")
