@@ -9,6 +9,7 @@ INPUT    ?=
 KIND     ?=
 COUNT    ?=
 SEED     ?= 0
+OUT      ?= request.json
 
 PYTHON   ?= python3.11 python3.12 python3.13 python3
 VENV     := .venv
@@ -17,7 +18,7 @@ RUN      := $(VENV)/bin/python
 READY    := $(VENV)/ready-$(shell cat requirements.lock setup.cfg | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock sample compile run predict lineage test lint bench soak status stop clean
+.PHONY: help setup lock sample compile run predict request scale lineage test lint bench soak console status stop clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,8 +55,14 @@ compile: $(READY) ## Compile PIPELINE to build/PIPELINE.json
 run: $(READY) ## Run PIPELINE end to end and watch it (TARGET, DATA, ARGS, CACHE)
 	@$(RUN) -m pipelines run --pipeline $(PIPELINE) --target $(TARGET) --data "$(DATA)" --args "$(ARGS)" --cache $(CACHE)
 
-predict: $(READY) ## Ask the deployed endpoint of PIPELINE about INPUT
+predict: $(READY) ## Ask the deployed endpoint of PIPELINE about INPUT: a picture, or instances in .json, .jsonl, .csv
 	@$(RUN) -m pipelines predict --pipeline $(PIPELINE) --target $(TARGET) --input "$(INPUT)"
+
+request: $(READY) ## Write request.json from PIPELINE's test examples: an instance a line (OUT)
+	@$(RUN) -m pipelines request --pipeline $(PIPELINE) --target $(TARGET) --out "$(OUT)"
+
+scale: $(READY) ## Train as PIPELINE's last run did, on 1 and on 2 workers; compare time and cost
+	@$(RUN) -m pipelines scale --pipeline $(PIPELINE) --target $(TARGET)
 
 lineage: $(READY) ## Print the tree from PIPELINE's endpoint back to its source data
 	@$(RUN) -m pipelines lineage --pipeline $(PIPELINE) --target $(TARGET)
@@ -74,6 +81,9 @@ bench: $(READY) ## Measure speed, as ratios within one run (about twenty minutes
 soak: $(READY) ## Run 100 pipelines on localvertex while it, their tasks and their client are killed
 	@SOAK_PIPELINES=100 $(RUN) -m pytest tests/soak
 
+console: $(READY) ## Open localvertex's console in a browser: draw, and see what an endpoint answers
+	@$(RUN) -m localvertex console
+
 status: $(READY) ## Say whether localvertex runs, and where
 	@$(RUN) -m localvertex status
 
@@ -82,5 +92,5 @@ stop: $(READY) ## Stop localvertex and what it serves (its state stays)
 
 clean: ## Remove compiled pipelines, sample data, localvertex's state and caches (not the environment)
 	@if [ -x $(RUN) ] && [ -d .localvertex ]; then $(RUN) -m localvertex stop; fi
-	@rm -rf build data .localvertex .pytest_cache .mypy_cache .ruff_cache .hypothesis .grimp_cache
+	@rm -rf build data request.json request.instances.json .localvertex .pytest_cache .mypy_cache .ruff_cache .hypothesis .grimp_cache
 	@echo "Clean. Next: make run PIPELINE=$(PIPELINE)"

@@ -8,6 +8,7 @@ from components.export import export
 from components.image import Images
 from components.ingest import ingest
 from components.preset import preset
+from components.skew import skew
 from components.train import train
 from components.tune import tune
 
@@ -21,6 +22,7 @@ __all__ = [
     "export",
     "ingest",
     "preset",
+    "skew",
     "train",
     "tune",
 ]

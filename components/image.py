@@ -31,9 +31,10 @@ STAGES = {
     "ingest": Stage("trainer", ("images.trainer.ingest",), ("data",)),
     "tune": Stage("launcher", ("images.launcher.tune",), ("hyperparameters",)),
     "cross_validate": Stage(
-        "trainer", ("images.trainer.cross_validate",), ("baselines", "data", "hyperparameters", "model")
+        "trainer", ("images.trainer.cross_validate",), ("baselines", "data", "hyperparameters", "metrics", "model")
     ),
     "compare": Stage("trainer", ("images.trainer.compare",)),
+    "skew": Stage("trainer", ("images.trainer.skew",), ("data",)),
     "preset": Stage("trainer", ("images.trainer.preset",), ("hyperparameters",)),
     "trial": Stage("trainer", ("images.trainer.trial",), ("hyperparameters", "model", "metrics")),
     "train": Stage("trainer", ("images.trainer.train",), ("hyperparameters", "model", "metrics")),

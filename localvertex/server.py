@@ -24,6 +24,9 @@ from localvertex.api.own_frontend import OwnFrontend
 from localvertex.api.rest_frontend import RestFrontend
 from localvertex.api.storage_frontend import StorageFrontend
 from localvertex.buckets import Buckets
+from localvertex.console.frontend import ConsoleFrontend
+from localvertex.console.predictions import Predictions
+from localvertex.console.sessions import Sessions
 from localvertex.engine import Engine
 from localvertex.home import Home
 from localvertex.lineage import Lineage
@@ -76,6 +79,8 @@ class Services:
         endpoints = EndpointService(self.store, home, operations, self._runner, models)
         batches = BatchPredictionService(self.store, home, self.buckets, operations, self._runner, models)
         engine = Engine(self.store, home, self.buckets, self._runner, Lineage(self.store, home))
+        prediction = PredictionService(endpoints)
+        self.predictions = Predictions(self.store, prediction)
         pipelines = PipelineService(self.store, home, operations, engine)
         schedules = ScheduleService(self.store, operations, pipelines)
         self.api = [
@@ -87,7 +92,7 @@ class Services:
             batches,
             models,
             endpoints,
-            PredictionService(endpoints),
+            prediction,
             pipelines,
             training,
             schedules,
@@ -156,7 +161,8 @@ async def _serve(home: Home, listening: socket.socket, taken: int) -> None:
     # Connections made from here on wait in the queue until what was left unfinished is in order.
     services.resume()
     grpc_server, grpc_port = serve_grpc(table, access.verify)
-    http = _http_server(HttpFrontend(access, RestFrontend(table), storage, OwnFrontend(services.store)))
+    own, console = OwnFrontend(services.store), ConsoleFrontend(Sessions(home), services.predictions)
+    http = _http_server(HttpFrontend(access, RestFrontend(table), storage, own, console))
     with socket.socket(proto=socket.IPPROTO_TCP) as inner:
         inner.bind(("127.0.0.1", 0))
         for number in (signal.SIGTERM, signal.SIGINT):

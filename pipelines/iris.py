@@ -6,6 +6,7 @@ Takes: 2 to 3 minutes on 2 CPU cores (settings/local.yaml).
 Expect: a cross-validated accuracy of about 97 %, which no baseline is clearly better or worse than.
 Run: make run PIPELINE=iris                   scikit-learn's copy of Fisher's table, made first when it is missing
      make run PIPELINE=iris DATA=<folder>     your own: CSV files with or without a header
+     make run PIPELINE=iris ARGS="new_data=<folder>"   has new data (CSV, or logged requests) drifted from it?
 """
 
 from kfp import dsl
@@ -29,6 +30,8 @@ def iris(
     train_steps: int,
     seeds: int,
     fold_epochs: int,
+    new_data: str,
+    skew_threshold: float,
     seed: int,
     machine_type: str,
     accelerator_type: str,
@@ -52,6 +55,9 @@ def iris(
         train_steps: optimizer steps in the final training, at most.
         seeds: how often the cross-validation divides the rows anew.
         fold_epochs: passes over the training rows of a fold.
+        new_data: gs:// folder with CSV files or logged requests, to be compared with the training rows; where it is
+            empty, `make run` gives the source itself.
+        skew_threshold: Jensen-Shannon distance up to which a column of new data passes; from 0 to 1.
         seed: of initial weights, shuffling and augmentation.
         machine_type: Compute Engine machine for trials and training.
         accelerator_type: for trials and training, such as `NVIDIA_TESLA_T4`; empty for none.
@@ -71,6 +77,10 @@ def iris(
         max_reject_share=max_reject_share,
     )
     examples = ingest.outputs["examples"]
+
+    new = dsl.importer(artifact_uri=new_data, artifact_class=dsl.Artifact).set_display_name("new data")
+
+    components.skew("iris", images["skew"])(examples=examples, data=new.output, threshold=skew_threshold)
 
     tune = components.tune("iris", images["tune"], trial_image=images["trial"])(
         examples=examples,

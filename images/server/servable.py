@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 DEFAULT_SIGNATURE = "serving_default"
+_SHOWN = 40  # characters of a value in a message
 
 
 class BadRequest(ValueError):
@@ -86,10 +88,12 @@ def _inputs(signature: Any) -> tuple[Mapping[str, tf.TensorSpec], Set[str]]:
 
 
 def _fits(instance: Any, specs: Mapping[str, tf.TensorSpec], passed: Set[str]) -> bool:
-    """Whether an instance has a signature's inputs; what their values are is not looked at."""
+    """Whether an instance has a signature's inputs; the values of named ones are not looked at."""
     if _is_bare(instance):
         read = [spec for name, spec in specs.items() if name not in passed]
-        return len(read) == 1 and isinstance(instance, list) == (read[0].shape.rank != 1)
+        if len(read) != 1 or isinstance(instance, list) != (read[0].shape.rank != 1):
+            return False
+        return isinstance(instance, list) or isinstance(instance, str | dict) == (read[0].dtype == tf.string)
     return specs.keys() - passed <= instance.keys() <= specs.keys()
 
 
@@ -108,7 +112,7 @@ def _row(instance: Any, index: int, specs: Mapping[str, tf.TensorSpec], passed: 
     for name in instance:
         if name not in specs:
             raise BadRequest(f"instance {index}: no input {name!r}; the inputs are {_names(specs)}")
-    for name in specs:
+    for name in sorted(specs):
         if name not in instance and name not in passed:
             raise BadRequest(f"instance {index}: input {name!r} is missing; the inputs are {_names(specs)}")
     return {name: _value(instance.get(name, ""), index, name, spec) for name, spec in specs.items()}
@@ -123,9 +127,22 @@ def _value(given: Any, index: int, name: str, spec: tf.TensorSpec) -> Any:
     for element in array.flat:
         if not isinstance(element, wanted) or (isinstance(element, bool) and spec.dtype != tf.bool):
             raise BadRequest(f"instance {index}, input {name!r}: needs {_kind(spec.dtype)}, got {_json_kind(element)}")
+        if isinstance(element, int | float) and not _lowest(spec.dtype) <= element <= _highest(spec.dtype):
+            got = str(element)[:_SHOWN]
+            raise BadRequest(f"instance {index}, input {name!r}: needs a number that fits {spec.dtype.name}, got {got}")
         if spec.dtype.is_integer and element != int(element):
             raise BadRequest(f"instance {index}, input {name!r}: needs {_kind(spec.dtype)}, got {element}")
     return value
+
+
+@functools.cache
+def _lowest(dtype: tf.DType) -> float:
+    return int(dtype.min) if dtype.is_integer else float(dtype.min)  # NumPy's own refuse to be compared with 10**400.
+
+
+@functools.cache
+def _highest(dtype: tf.DType) -> float:
+    return int(dtype.max) if dtype.is_integer else float(dtype.max)
 
 
 def _decoded(value: Any, index: int, name: str) -> Any:

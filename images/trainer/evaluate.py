@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,6 +137,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--report", required=True, help="the HTML file to write")
     parser.add_argument("--executor_input", help="KFP's ExecutorInput; leave it out by hand")
     arguments = vars(parser.parse_args(argv))
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the network was trained with
     output = ExecutorOutput(arguments.pop("executor_input"))
     measured = evaluate(**arguments)
     rates = measured.pop("metrics")

@@ -49,20 +49,21 @@ def batches(
     limit: int | None = None,
     stream: tuple[int, int] = (0, 1),
     steps: int | None = None,
+    length_step: int = 1,
 ) -> tf.data.Dataset:
     """Reads one split in batches, always in the same order for the same arguments.
 
     Args:
         examples: the folder that ingest wrote.
         schema: its `schema.json`; `features` names each feature with `shape` and `dtype`: uint8 arrays of
-            fixed shape are stored as bytes, numbers of shape [null] are padded with 0 to the longest in the
-            batch, strings are scalars.
+            fixed shape are stored as bytes, numbers of shape [null] are padded with 0, strings are scalars.
         split: "train", "validation" or "test".
         batch_size: examples a batch; the last may have fewer.
         shuffle_seed: the order; None: as stored.
         limit: at most so many examples, spread over the whole split; None: all.
         stream: (index, count): of so many readers this is the one that reads each count-th shard from this one on.
         steps: so many batches, all of them full: where the examples end, they begin anew. None: each example once.
+        length_step: numbers of shape [null] are padded to the multiple of this that the longest in the batch needs.
 
     Returns:
         A dataset of dictionaries, feature name -> tensor [batch, *shape].
@@ -89,7 +90,7 @@ def batches(
 
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         parsed = tf.io.parse_example(serialized, stored)
-        return {name: _decoded(parsed[name], feature) for name, feature in features.items()}
+        return {name: _decoded(parsed[name], feature, length_step) for name, feature in features.items()}
 
     parsed = records.batch(batch_size).map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     length = math.ceil(count(schema, split, limit) / batch_size) if steps is None else steps
@@ -111,8 +112,10 @@ def _stored(feature: dict[str, Any]) -> Any:
     return tf.io.FixedLenFeature(feature["shape"], dtype)
 
 
-def _decoded(value: tf.Tensor, feature: dict[str, Any]) -> tf.Tensor:
-    if feature["dtype"] != "uint8":
-        return value
-    pixels = tf.io.decode_raw(value, tf.uint8, fixed_length=math.prod(feature["shape"]))
-    return tf.reshape(pixels, [-1, *feature["shape"]])
+def _decoded(value: tf.Tensor, feature: dict[str, Any], length_step: int) -> tf.Tensor:
+    if feature["dtype"] == "uint8":
+        pixels = tf.io.decode_raw(value, tf.uint8, fixed_length=math.prod(feature["shape"]))
+        return tf.reshape(pixels, [-1, *feature["shape"]])
+    if feature["shape"][:1] == [None]:
+        return tf.pad(value, [[0, 0], [0, -tf.shape(value)[1] % length_step]])
+    return value

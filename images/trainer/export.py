@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--smoke", required=True, help="the folder to write")
     parser.add_argument("--executor_input", help="KFP's ExecutorInput; leave it out by hand")
     arguments = vars(parser.parse_args(argv))
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the network was trained with
     output = ExecutorOutput(arguments.pop("executor_input"))
     right = export(**arguments)
     output.log("saved_model", digest=executor.digest(arguments["saved_model"]))

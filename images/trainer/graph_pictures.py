@@ -5,8 +5,16 @@ from __future__ import annotations
 import tensorflow as tf
 
 
-def decode_grey(file: tf.Tensor) -> tf.Tensor:
-    """Decodes a PNG or JPEG file, string [], to greyscale on white, uint8 [rows, columns]."""
+def decode_grey(file: tf.Tensor, paper: int = 255) -> tf.Tensor:
+    """Decodes a PNG or JPEG file.
+
+    Args:
+        file: string [].
+        paper: the grey, 0 to 255, that is behind what is transparent.
+
+    Returns:
+        Greys, uint8 [rows, columns].
+    """
     pixels = tf.cond(
         tf.io.is_jpeg(file),
         lambda: _opaque(tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE")),
@@ -17,8 +25,8 @@ def decode_grey(file: tf.Tensor) -> tf.Tensor:
     low = tf.reduce_any([tf.reduce_all(alpha == 2**bits - 1) for bits in (1, 2, 4)])
     alpha = tf.where(low, 255, alpha)
     grey = tf.bitwise.right_shift(19595 * red + 38470 * green + 7471 * blue + 32768, 16)
-    over_white = grey * alpha + 255 * (255 - alpha)
-    return tf.cast((2 * over_white + 255) // 510, tf.uint8)
+    over_paper = grey * alpha + paper * (255 - alpha)
+    return tf.cast((2 * over_paper + 255) // 510, tf.uint8)
 
 
 def resized(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

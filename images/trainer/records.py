@@ -25,9 +25,11 @@ Value = bytes | str | Sequence[int] | Sequence[float]
 # Field numbers with wire type 2 (length-delimited), as the one byte that stands before the length.
 _FIELD_1, _FIELD_2, _FIELD_3 = b"\x0a", b"\x12", b"\x1a"
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = _FIELD_1, _FIELD_2, _FIELD_3
-_VARINT = 0  # Wire types; of those not named here, a length comes first.
+_VARINT, _LENGTH = 0, 2  # Wire types.
 _FIXED = {1: 8, 5: 4}
 _ONE_BYTE = 0x7F  # The largest number whose varint is the one byte of that value.
+_MOST_BITS = 64
+_FIELD_NUMBERS = 1 << 29
 
 
 def features(values: Mapping[str, Value]) -> bytes:
@@ -93,7 +95,7 @@ def read(data: bytes) -> Iterator[dict[str, list[bytes] | list[int] | list[float
             raise Damaged("cut short, or it does not match its checksum")
         try:
             yield dict(_parsed(record))
-        except (IndexError, ValueError, struct.error, AttributeError, TypeError) as error:
+        except (IndexError, ValueError, struct.error) as error:
             raise Damaged("not a tf.train.Example") from error
         at += 16 + size
 
@@ -101,43 +103,50 @@ def read(data: bytes) -> Iterator[dict[str, list[bytes] | list[int] | list[float
 def _parsed(record: bytes) -> Iterator[tuple[str, list[bytes] | list[int] | list[float]]]:
     for features in _inside(record, 1):
         for entry in _inside(features, 1):
-            (name,), values = _inside(entry, 1), _inside(entry, 2)
+            (name,), values = _inside(entry, 1) or [b""], _inside(entry, 2)
             yield name.decode(), [value for feature in values for value in _values(feature)]  # type: ignore[misc]
 
 
 def _values(feature: bytes) -> Iterator[bytes | int | float]:
-    for kind, values in _fields(feature):
-        for _, value in _fields(values):
-            if kind == 1:
-                yield value
-            elif kind == 2:
-                yield from struct.unpack(f"<{len(value) // 4}f", value)
-            elif isinstance(value, int):
-                yield _signed(value)
-            else:
-                yield from map(_signed, _varints(value))
+    for kind, wire, values in _fields(feature):
+        if wire == _LENGTH and kind == 1:
+            yield from _inside(values, 1)
+        elif wire == _LENGTH and kind == 2:
+            for number, _, value in _fields(values):
+                if number == 1 and isinstance(value, bytes):
+                    yield from struct.unpack(f"<{len(value) // 4}f", value)
+        elif wire == _LENGTH and kind == 3:
+            for number, _, value in _fields(values):
+                if number == 1:
+                    yield from map(_signed, _varints(value) if isinstance(value, bytes) else (value,))
 
 
 def _inside(message: bytes, number: int) -> list[bytes]:
-    """The values of one field of a message."""
-    return [value for found, value in _fields(message) if found == number]
+    """The values of one field of a message, such as hold bytes or messages themselves."""
+    return [value for found, wire, value in _fields(message) if found == number and wire == _LENGTH]
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """The fields of a message by number: bytes, or an integer where the wire type is a varint."""
+def _fields(message: bytes) -> Iterator[tuple[int, int, Any]]:
+    """The fields of a message: number, wire type, and bytes, or an integer where the wire type is a varint."""
     at = 0
     while at < len(message):
         tag, at = _varint_at(message, at)
-        if tag & 7 == _VARINT:
+        number, wire = tag >> 3, tag & 7
+        if not 0 < number < _FIELD_NUMBERS:
+            raise ValueError(f"field {number}")
+        if wire == _VARINT:
             value, at = _varint_at(message, at)
-            yield tag >> 3, value
+            yield number, wire, value
             continue
-        size = _FIXED.get(tag & 7)
-        if size is None:
+        if wire == _LENGTH:
             size, at = _varint_at(message, at)
+        elif wire in _FIXED:
+            size = _FIXED[wire]
+        else:
+            raise ValueError(f"wire type {wire}")
         if at + size > len(message):
             raise IndexError(at)
-        yield tag >> 3, message[at : at + size]
+        yield number, wire, message[at : at + size]
         at += size
 
 
@@ -155,7 +164,9 @@ def _varint_at(data: bytes, at: int) -> tuple[int, int]:
         number |= (byte & _ONE_BYTE) << shift
         at, shift = at + 1, shift + 7
         if byte <= _ONE_BYTE:
-            return number, at
+            return number & (1 << _MOST_BITS) - 1, at
+        if shift >= _MOST_BITS:
+            raise ValueError("a varint of more than ten bytes")
 
 
 def _signed(number: int) -> int:

@@ -2,7 +2,8 @@
 
 The stages are the same for all systems; what differs is in modules of `images.trainer.systems.<system>`:
 
-data             what ingest reads and what it writes of it
+data             what ingest reads and what it writes of it; of a table its `COLUMNS`; `classic_instance(instance)`
+                 where the first clients of the system sent another form of instance than today's
 hyperparameters  `Hyperparameters`: a frozen dataclass whose fields know their space
 model            `build(hyperparameters, schema)`: the network; `inputs`, `targets`, `truths`: of a batch of
                  examples what the network reads, what the loss compares with, and the right answers;

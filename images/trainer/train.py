@@ -1,7 +1,8 @@
 """The train stage: Examples and hyperparameters in, a Keras model with its learning curve out.
 
 Stops early when validation brings nothing more, keeps the best epoch's weights, and after a kill goes
-on from the last finished epoch as if nothing had happened.
+on from the last finished epoch as if nothing had happened. Where several machines train together, the chief decides
+and writes; one that loses another ends too, so that all can be started again together.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import argparse
 import csv
 import dataclasses
 import json
+import os
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from images import executor
 from images.executor import ExecutorOutput, UserError
@@ -22,6 +25,9 @@ from images.trainer.replicas import Replicas, of_environment
 
 if TYPE_CHECKING:
     from images.trainer.learning import Epoch, Learner
+
+ENDED_WITH_ANOTHER = 143
+"""Exit code, that of SIGTERM: a process ended from outside is started again, one that fails is not."""
 
 PATIENCE = 6  # epochs in which neither the validation error nor the validation loss has fallen
 
@@ -36,7 +42,7 @@ def train(
     model: str,
     steps: int | None = None,
     streams: int | None = None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Trains a network.
 
     Args:
@@ -47,13 +53,15 @@ def train(
         seed: of everything random.
         checkpoints: a folder that outlives this process. A checkpoint there is used if it belongs to the same
             system, examples, hyperparameters, epochs, steps and seed.
-        model: the folder to write: model.keras, history.csv, logs/, schema.json, hyperparameters.json.
+        model: the folder to write: model.keras, history.csv, logs/, schema.json, hyperparameters.json, training.json
+            (what this function returns).
         steps: at most so many; None: no limit but `epochs`.
         streams: into how many parts each batch is divided, as if so many machines trained together; None: as many as
             do, which TF_CONFIG says. Each of those reads its own shards; only the first of them writes.
 
     Returns:
-        `epochs` run, the `best_epoch`, and its `val_loss` and error rate.
+        `epochs` run, the `best_epoch`, and its `val_loss` and error rate; how many `workers` trained, the `backend`,
+        the `seconds` that it took, and in the last epoch `examples_per_second`. Empty for all but the chief.
 
     Raises:
         UserError: an input is missing or malformed.
@@ -73,22 +81,20 @@ def train(
         "streams": streams or replicas.count,
         "seed": seed,
     }
-    from images.trainer.checkpoints import (
-        Checkpoint,
-    )  # From here on the inputs are sound and TensorFlow is worth it.
+    # From here on the inputs are sound and TensorFlow is worth it.
+    from images.trainer.checkpoints import Checkpoint
     from images.trainer.learning import Learner
 
     learner = Learner(system, examples, chosen, epochs, seed, steps=steps, replicas=replicas, streams=streams)
-    history, best = _learn(learner, Checkpoint(checkpoints, settings), replicas)
-    first = min(history, key=_rank)
-    summary = {
-        "epochs": len(history),
-        "best_epoch": first.epoch,
-        "val_loss": first.val_loss,
-        f"val_{learner.monitor}": first.error,
-    }
+    try:
+        history, best = _learn(learner, Checkpoint(checkpoints, settings), replicas)
+    except Exception as error:
+        if learner.lost(error):
+            _end_with_the_lost(error)
+        raise
     if not replicas.chief:
-        return summary
+        return {}
+    summary = _summary(history, learner.monitor, replicas)
     with executor.whole(model) as aside:
         aside.mkdir()
         learner.save(best, aside / "model.keras")
@@ -96,7 +102,33 @@ def train(
         _write_logs(history, learner.monitor, aside / "logs")
         shutil.copyfile(Path(examples) / "schema.json", aside / "schema.json")
         (aside / "hyperparameters.json").write_text(json.dumps(spaces.to_dict(chosen), indent=2) + "\n")
+        (aside / "training.json").write_text(json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+def _summary(history: Sequence[Epoch], monitor: str, replicas: Replicas) -> dict[str, Any]:
+    import keras
+
+    best = min(history, key=_rank)
+    return {
+        "epochs": len(history),
+        "best_epoch": best.epoch,
+        "val_loss": best.val_loss,
+        f"val_{monitor}": best.error,
+        "loss": history[-1].loss,
+        "workers": replicas.count,
+        "backend": keras.backend.backend(),
+        "seconds": sum(epoch.seconds for epoch in history),
+        # The first epoch's includes compiling.
+        "examples_per_second": history[-1].examples_per_second,
+    }
+
+
+def _end_with_the_lost(error: Exception) -> NoReturn:
+    """Ends this process at once: what waits for the lost replica would wait for ever."""
+    reason = str(error).partition("\n")[0]
+    print(f"error: another replica is gone, so this one ends as well ({reason})", file=sys.stderr, flush=True)
+    os._exit(ENDED_WITH_ANOTHER)
 
 
 def read_hyperparameters(system: str, file: str) -> Any:
@@ -118,29 +150,35 @@ def read_hyperparameters(system: str, file: str) -> Any:
 
 
 def _learn(learner: Learner, checkpoint: Any, replicas: Replicas) -> tuple[list[Epoch], list[Any]]:
-    """Runs the epochs that are still to do; returns all epochs and the best weights."""
+    """Runs the epochs that are still to do; returns to the chief all epochs and the best weights."""
     from images.trainer.learning import Epoch
 
     history: list[Epoch] = []
     best: list[Any] = []
-    if found := checkpoint.load():
+    if replicas.chief and (found := checkpoint.load()):
         arrays, progress = found
         learner.restore(arrays["state"])
         best, history = arrays["best"], [Epoch(**epoch) for epoch in progress]
         print(f"resuming after epoch {len(history)}/{learner.epochs}")
-    while len(history) < learner.epochs and not _stalled(history):
-        epoch = learner.learn(len(history) + 1)
+    learner.share()
+    while number := learner.agree(_next(history, learner.epochs)):
+        epoch = learner.learn(number)
+        if not replicas.chief:
+            continue
         if all(_rank(epoch) < _rank(earlier) for earlier in history):
             best = learner.weights()
         history.append(epoch)
-        if not replicas.chief:
-            continue
         checkpoint.save({"state": learner.snapshot(), "best": best}, [dataclasses.asdict(epoch) for epoch in history])
         print(
             f"epoch {epoch.epoch}/{learner.epochs}  loss {epoch.loss:.3f}  val_loss {epoch.val_loss:.3f}  "
             f"val_{learner.monitor} {epoch.error:.4f}  {epoch.seconds:.0f} s"
         )
     return history, best
+
+
+def _next(history: Sequence[Epoch], epochs: int) -> int:
+    """The number of the epoch that comes next; 0 where none does."""
+    return 0 if len(history) == epochs or _stalled(history) else len(history) + 1
 
 
 def _stalled(history: Sequence[Epoch]) -> bool:
@@ -161,7 +199,8 @@ def _rank(epoch: Epoch) -> tuple[float, float]:
 def _write_history(history: Sequence[Epoch], monitor: str, file: Path) -> None:
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["epoch", "loss", "val_loss", f"val_{monitor}", "learning_rate", "seconds"])
+        names = ["epoch", "loss", "val_loss", f"val_{monitor}", "learning_rate", "seconds", "examples_per_second"]
+        writer.writerow(names)
         writer.writerows(
             [
                 epoch.epoch,
@@ -170,6 +209,7 @@ def _write_history(history: Sequence[Epoch], monitor: str, file: Path) -> None:
                 f"{epoch.error:.6g}",
                 f"{epoch.learning_rate:.6g}",
                 f"{epoch.seconds:.2f}",
+                f"{epoch.examples_per_second:.1f}",
             ]
             for epoch in history
         )

@@ -16,7 +16,9 @@ from localvertex.api.own_frontend import PREFIX, OwnFrontend
 from localvertex.api.requests import disk_full, is_disk_full, raw_path, read_body
 from localvertex.api.rest_frontend import RestFrontend
 from localvertex.api.storage_frontend import StorageFrontend
+from localvertex.console.frontend import ConsoleFrontend
 from localvertex.errors import rest_error
+from localvertex.redirect import PROXIED_DOMAIN
 
 BODY_LIMIT = 64 << 20
 _TOKEN_LIMIT = 64 << 10
@@ -36,13 +38,22 @@ class HttpFrontend:
         rest: the JSON side of the method table.
         storage: the Cloud Storage API.
         own: what Vertex AI has no calls for.
+        console: pages for browsers, which have a cookie where programs have a token.
     """
 
-    def __init__(self, access: Access, rest: RestFrontend, storage: StorageFrontend, own: OwnFrontend) -> None:
+    def __init__(
+        self,
+        access: Access,
+        rest: RestFrontend,
+        storage: StorageFrontend,
+        own: OwnFrontend,
+        console: ConsoleFrontend,
+    ) -> None:
         self._access = access
         self._rest = rest
         self._storage = storage
         self._own = own
+        self._console = console
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
@@ -63,6 +74,8 @@ class HttpFrontend:
 
     async def _answer(self, request: Request) -> Response:
         host = request.headers.get("host", "").partition(":")[0].lower()
+        if self._console.has(raw_path(request)) and not host.endswith(PROXIED_DOMAIN):
+            return await self._console.answer(request)
         if host in _TOKEN_HOSTS or (request.method == "POST" and raw_path(request) in _TOKEN_PATHS):
             return await self._token(request)
         self._access.verify(request.headers.get("authorization"))

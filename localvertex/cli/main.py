@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from localvertex import daemon
-from localvertex.cli import inspection, server, submission
+from localvertex.cli import console, inspection, server, submission
 from localvertex.cli.common import DONE, INTERRUPTED, MISTAKE, CommandError
 from localvertex.home import Home
 
@@ -70,4 +70,5 @@ def _parser() -> argparse.ArgumentParser:
     server.add_commands(add)
     submission.add_commands(add)
     inspection.add_commands(add)
+    console.add_commands(add)
     return parser

@@ -61,11 +61,24 @@ def tasks(spec: Mapping[str, Any], job: Mapping[str, Any]) -> list[Task]:
     """
     labels = names(spec)
     found = {label: Task(label) for label in labels.values()}
-    for detail in job.get("jobDetail", {}).get("taskDetails", []):
+    details = job.get("jobDetail", {}).get("taskDetails", [])
+    inside: dict[str, list[Mapping[str, Any]]] = {}
+    for detail in details:
+        if "parentTaskId" in detail:
+            inside.setdefault(detail["parentTaskId"], []).append(detail)
+    for detail in details:
         name = labels.get(detail.get("taskName", ""), detail.get("taskName", ""))
         if name in found:
-            found[name] = _task(name, detail)
+            found[name] = _task(name, detail, cached=_is_cached(detail, inside))
     return list(found.values())
+
+
+def _is_cached(detail: Mapping[str, Any], inside: Mapping[str, list[Mapping[str, Any]]]) -> bool:
+    """Whether a task came from the cache; of a loop, whether all in it did: Vertex says no more than that it ran."""
+    children = inside[detail["taskId"]] if detail.get("taskId") in inside else []
+    if children and detail.get("state") == "SUCCEEDED":
+        return all(_is_cached(child, inside) for child in children)
+    return bool(detail.get("state") == CACHED)
 
 
 def artifacts(tasks: list[Task], output: str, schema: str) -> Iterator[dict[str, Any]]:
@@ -76,11 +89,11 @@ def artifacts(tasks: list[Task], output: str, schema: str) -> Iterator[dict[str,
                 yield from (artifact for artifact in found if artifact.get("schemaTitle") == schema)
 
 
-def _task(name: str, detail: Mapping[str, Any]) -> Task:
+def _task(name: str, detail: Mapping[str, Any], cached: bool) -> Task:
     outputs = {key: entry.get("artifacts", []) for key, entry in detail.get("outputs", {}).items()}
     return Task(
         name=name,
-        state=detail.get("state", WAITING),
+        state=CACHED if cached else detail.get("state", WAITING),
         seconds=elapsed(detail),
         error=" ".join(detail.get("error", {}).get("message", "").split()),
         outputs=outputs,

@@ -98,6 +98,25 @@ def lineage(pipeline: str, target: Target) -> None:
     console.print(tree)
 
 
+def ancestor(vertex: Vertex, endpoint: str, title: str) -> dict[str, Any] | None:
+    """The newest artifact of this display name that an endpoint was made from; None if no run put the endpoint out.
+
+    Args:
+        vertex: to ask.
+        endpoint: resource name.
+        title: the artifact's display name, such as "examples".
+
+    Raises:
+        ServiceError: the service refused or failed a call.
+    """
+    artifact = newest_artifact(vertex, endpoint)
+    if artifact is None:
+        return None
+    graph = Lineage.of(vertex.get(f"{artifact['name']}:queryArtifactLineageSubgraph"))
+    named = [found for found in graph.artifacts.values() if found.get("displayName") == title]
+    return max(named, key=lambda found: str(found.get("createTime", "")), default=None)
+
+
 def newest_artifact(vertex: Vertex, resource: str) -> dict[str, Any] | None:
     """The newest google.VertexEndpoint artifact that stands for an endpoint's resource name."""
     found = vertex.pages(

@@ -45,8 +45,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--data", default="", help="folder with your own data; default: the sample")
     run.add_argument("--args", default="", help='parameters that differ from the settings, such as "max_trials=2"')
     run.add_argument("--cache", default="1", choices=("0", "1"), help="0: run everything; default: 1")
-    predict = command("predict", "Ask the deployed endpoint about one file.")
-    predict.add_argument("--input", required=True, help="the file, such as word.png")
+    predict = command("predict", "Ask the deployed endpoint about what is in a file.")
+    predict.add_argument("--input", required=True, help="a file such as word.png, or instances: .json, .jsonl, .csv")
+    request = command("request", "Write requests to try the deployed endpoint with.")
+    request.add_argument("--out", default="request.json", help="the file to write; default: request.json")
+    scale = command("scale", "Train as the last run did on 1 and on 2 workers; compare time and cost.")
+    scale.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="how many to compare; default: 1 2")
     command("lineage", "Print what the endpoint was made from, back to the source.")
     cancel = command("cancel", "Cancel an unfinished run.")
     cancel.add_argument("--run", required=True, help="the run's name, as `run` printed it")
@@ -79,6 +83,20 @@ def _predict(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _request(arguments: argparse.Namespace) -> int:
+    from pipelines.cli import request
+
+    request.request(arguments.pipeline, targets.TARGETS[arguments.target], arguments.out)
+    return 0
+
+
+def _scale(arguments: argparse.Namespace) -> int:
+    from pipelines.cli import scale
+
+    scale.scale(arguments.pipeline, targets.TARGETS[arguments.target], arguments.workers)
+    return 0
+
+
 def _lineage(arguments: argparse.Namespace) -> int:
     from pipelines.cli import lineage
 
@@ -93,4 +111,12 @@ def _cancel(arguments: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"compile": _compile, "run": _run, "predict": _predict, "lineage": _lineage, "cancel": _cancel}
+_COMMANDS = {
+    "compile": _compile,
+    "run": _run,
+    "predict": _predict,
+    "request": _request,
+    "scale": _scale,
+    "lineage": _lineage,
+    "cancel": _cancel,
+}

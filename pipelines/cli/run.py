@@ -23,6 +23,8 @@ from pipelines.cli.vertex import Vertex
 
 LAST_LINES = 15
 MISTAKE = "error: "
+FOLDERS = ("new_data",)
+"""Parameters that may name a folder of this machine, which is placed in the bucket too; empty: the source."""
 
 
 def run(pipeline: str, target: Target, data: str, arguments: str, cache: bool) -> int:
@@ -51,16 +53,21 @@ def run(pipeline: str, target: Target, data: str, arguments: str, cache: bool) -
         chosen = environment.pipelines.get(pipeline, {})
         return settings.parameters(compile.interface(spec), chosen, arguments, {"source": data_uri}, origin)
 
-    parameters("gs://bucket/folder")  # A mistake is told before anything is made or started.
-    folder = _folder(pipeline, data)
+    checked = parameters("gs://bucket/folder")  # A mistake is told before anything is made or started.
+    folder, others = _folder(pipeline, data), _other_folders(checked)
     targets.prepare(target)
 
     from google.cloud.storage import Client
 
     vertex = Vertex(environment)
     client = Client(project=environment.project, credentials=vertex.credentials)
-    data_uri = source.place(folder, environment.bucket, environment.location, pipeline, client)
-    job = _job(pipeline, spec, parameters(data_uri), environment.bucket, cache)
+    places = {
+        name: source.place(each, environment.bucket, environment.location, pipeline, client)
+        for name, each in {"source": folder, **others}.items()
+    }
+    empty = {name: places["source"] for name in FOLDERS if checked.get(name) == ""}
+    values = {**parameters(places["source"]), **places, **empty}
+    job = _job(pipeline, spec, values, environment.bucket, cache)
     begun = _unfinished(vertex, job) or vertex.post(
         f"{vertex.parent}/pipelineJobs", job, pipelineJobId=_new_id(pipeline)
     )
@@ -107,6 +114,17 @@ def _folder(pipeline: str, data: str) -> Path:
             raise UserError("the sample could not be made; give your own data: DATA=<folder>")
     source.files(folder)
     return folder
+
+
+def _other_folders(parameters: dict[str, Any]) -> dict[str, Path]:
+    """The folders of this machine that parameters name."""
+    named = {name: str(parameters.get(name, "")) for name in FOLDERS}
+    found = {name: Path(text).expanduser() for name, text in named.items() if text and not text.startswith("gs://")}
+    for name, folder in found.items():
+        if not folder.is_dir():
+            raise UserError(f"ARGS: {name}={folder}: no such folder; give one, or a gs:// URI")
+        source.files(folder)
+    return found
 
 
 def _job(pipeline: str, spec: dict[str, Any], parameters: dict[str, Any], bucket: str, cache: bool) -> dict[str, Any]:

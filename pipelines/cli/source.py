@@ -41,7 +41,8 @@ def digest(folder: Path) -> str:
     whole = hashlib.sha256()
     for path in files(folder):
         try:
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise UserError(f"DATA={folder}: cannot read {path}: {error.strerror}") from None
         whole.update(f"{content}  {path.relative_to(folder).as_posix()}\n".encode("utf-8", "surrogateescape"))

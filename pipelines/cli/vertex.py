@@ -71,7 +71,7 @@ class Vertex:
             if not token:
                 return
 
-    def predict(self, endpoint: str, instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def predict(self, endpoint: str, instances: list[Any]) -> list[dict[str, Any]]:
         """The endpoint's answers to some instances, in their order."""
         return list(self.post(f"{endpoint}:predict", {"instances": instances})["predictions"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import json
 import shlex
@@ -52,6 +53,33 @@ class Environment(pydantic.BaseModel):
     pipelines: dict[str, dict[str, Any]]
 
 
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Prices(pydantic.BaseModel):
+    """What machines cost.
+
+    Attributes:
+        source: the page that says so.
+        date: when it did.
+        machines: US dollars an hour by Compute Engine machine type.
+        accelerators: US dollars an hour for one, by type.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: StrictStr
+    date: datetime.date
+    machines: dict[str, Price]
+    accelerators: dict[str, Price]
+
+    def hourly(self, machine_type: str, accelerator_type: str = "", accelerator_count: int = 0) -> float | None:
+        """US dollars an hour of one machine with its accelerators; None if the table does not know one of them."""
+        machine = self.machines.get(machine_type)
+        accelerator = self.accelerators.get(accelerator_type) if accelerator_count else 0.0
+        return None if machine is None or accelerator is None else machine + accelerator_count * accelerator
+
+
 TYPES: Mapping[str, Any] = {
     "STRING": StrictStr,
     "NUMBER_INTEGER": StrictInt,
@@ -85,6 +113,7 @@ BOUNDS: Mapping[str, Any] = {
     "classic_steps": POSITIVE,
     "seeds": POSITIVE,
     "fold_epochs": POSITIVE,
+    "skew_threshold": Field(ge=0, le=1),
     "seed": Field(ge=0),
     "machine_type": Field(min_length=1),
     "accelerator_count": Field(ge=0),
@@ -104,6 +133,15 @@ def build() -> Build:
         UserError: it is not as it should be.
     """
     return _read(FOLDER / "build.yaml", Build)
+
+
+def prices(folder: Path = FOLDER) -> Prices:
+    """Reads `prices.yaml`.
+
+    Raises:
+        UserError: it is not as it should be.
+    """
+    return _read(folder / "prices.yaml", Prices)
 
 
 def environment(name: str, folder: Path = FOLDER) -> Environment:

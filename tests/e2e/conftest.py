@@ -89,6 +89,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     shutil.copytree(REPOSITORY, folder, ignore=NOT_COPIED)
     (folder / ".venv").symlink_to(REPOSITORY / ".venv")
     copy = Checkout(folder)
+    # It would be synchronised from the copy, and the repository's own environment would import the copy from then on.
+    if "pip sync" in copy.make("--dry-run", "status").stdout:
+        pytest.fail("the environment is not that of requirements.lock and setup.cfg: run make setup first")
     yield copy
     copy.make("stop", expect=None)
 

@@ -57,6 +57,23 @@ def word_examples(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def digit_examples(tmp_path_factory) -> Path:
+    """Examples of a few hundred digits, from the sample by way of ingest."""
+    folder = tmp_path_factory.mktemp("digits")
+    made = run_stage("trainer.sample", "--system=mnist", "--count=600", "--seed=3", f"--out={folder}/source")
+    assert made.returncode == 0, made.stderr
+    made = run_stage(
+        "trainer.ingest",
+        "--system=mnist",
+        f"--source={folder}/source",
+        f"--examples={folder}/examples",
+        "--max_reject_share=0",
+    )
+    assert made.returncode == 0, made.stderr
+    return folder / "examples"
+
+
+@pytest.fixture(scope="session")
 def known_good(tmp_path_factory) -> Path:
     """A file with the default hyperparameters, but for a smaller batch: more steps from few words."""
     from images.trainer import hyperparameters

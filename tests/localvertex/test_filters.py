@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localvertex import filters, graph
+from localvertex.filters import scan
 from localvertex.graph import Graph
 from localvertex.store import Store
 
@@ -219,7 +220,7 @@ def test_a_page_ends_early_when_its_messages_are_large(store: Store) -> None:
 def test_a_relation_of_many_members_means_the_same_as_one_of_few(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     filter = f'in_context("{RUN}") AND state=LIVE'
     few = ids(store, Artifact, filter, relations=IN_CONTEXT)
-    monkeypatch.setattr(filters, "_FEW", 2)
+    monkeypatch.setattr(scan, "_FEW", 2)
     assert ids(store, Artifact, filter, relations=IN_CONTEXT) == few == ["a20", "a8"]
 
 
@@ -355,7 +356,7 @@ def test_what_the_store_answers_equals_a_naive_reading(store: Store, data: st.Da
     with pytest.MonkeyPatch.context() as patch:
         # As in a store so large that what holds for a few is far from everything.
         for limit, value in data.draw(st.sampled_from([{}, {"_FEW": 3, "_READ": 2}, {"_FEW": 2, "_MANY": 4}])).items():
-            patch.setattr(filters, limit, value)
+            patch.setattr(scan, limit, value)
         found = ids(store, Artifact, filter, order_by, page_size, relations=IN_CONTEXT)
     assert len(found) == len(set(found))
     assert set(found) == wanted

@@ -23,9 +23,13 @@ from localvertex.api.own_frontend import OwnFrontend
 from localvertex.api.rest_frontend import RestFrontend
 from localvertex.api.storage_frontend import StorageFrontend
 from localvertex.buckets import Buckets
+from localvertex.console.frontend import ConsoleFrontend
+from localvertex.console.predictions import Predictions
+from localvertex.console.sessions import Sessions
 from localvertex.home import Home
 from localvertex.services.projects import Projects
 from localvertex.store import Store
+from tests.localvertex.serving.support import Service
 
 SERVICE = "google.cloud.aiplatform.v1.PipelineService"
 PARENT = "projects/localvertex/locations/us-central1"
@@ -85,11 +89,13 @@ def table(projects: Projects) -> MethodTable:
 
 
 @pytest.fixture
-def http(home: Home, projects: Projects, table: MethodTable) -> Http:
+def http(home: Home, projects: Projects, table: MethodTable) -> Iterator[Http]:
     buckets = Buckets(home, Store.at(home.database))
     own = OwnFrontend(Store.at(home.database))
-    frontend = HttpFrontend(Access(home), RestFrontend(table), StorageFrontend(buckets, projects), own)
-    return Http(frontend)
+    access, storage, service = Access(home), StorageFrontend(buckets, projects), Service(home)
+    console = ConsoleFrontend(Sessions(home), Predictions(service.store, service.prediction))
+    yield Http(HttpFrontend(access, RestFrontend(table), storage, own, console))
+    service.close()
 
 
 @pytest.fixture

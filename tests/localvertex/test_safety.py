@@ -30,6 +30,8 @@ from localvertex.api.rest_frontend import RestFrontend
 from localvertex.api.storage_frontend import StorageFrontend
 from localvertex.buckets import Buckets
 from localvertex.checksums import checksum_file
+from localvertex.console.frontend import ConsoleFrontend
+from localvertex.console.sessions import Sessions
 from localvertex.home import Home
 from localvertex.redirect import redirect_environment
 from localvertex.server import Services
@@ -49,7 +51,8 @@ class Front:
         self.storage = StorageFrontend(self.services.buckets, self.services.projects)
         self.own = OwnFrontend(self.services.store)
         access = Access(home)
-        application = HttpFrontend(access, RestFrontend(self.table), self.storage, self.own)
+        console = ConsoleFrontend(Sessions(home), self.services.predictions)
+        application = HttpFrontend(access, RestFrontend(self.table), self.storage, self.own, console)
         self._transport = httpx.ASGITransport(application)
         self._loop = asyncio.new_event_loop()
         self._client = httpx.AsyncClient(transport=self._transport)

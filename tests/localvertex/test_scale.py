@@ -11,9 +11,9 @@ from urllib.parse import quote
 import pytest
 import sqlalchemy as sa
 
-from localvertex import filters
 from localvertex.api.methods import MethodTable
 from localvertex.api.rest_frontend import RestFrontend
+from localvertex.filters import scan
 from localvertex.home import Home
 from localvertex.server import Services
 from tests.bench import scale
@@ -64,6 +64,6 @@ def test_no_question_takes_longer_in_a_larger_store(
     stores: tuple[Store, Store], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for limit, value in (("_FEW", 10), ("_READ", 10), ("_MANY", 150)):
-        monkeypatch.setattr(filters, limit, value)
+        monkeypatch.setattr(scan, limit, value)
     small, large = (store.ask(name) for store in stores)
     assert large <= 1.5 * small + 20, f"{small} and {large} times ten steps"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pipelines import UserError
-from pipelines.cli import graph, lineage, run, source, summary, watch
+from pipelines.cli import graph, lineage, predict, run, source, summary, watch
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,6 +33,9 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["predict", "--pipeline", "x", "--input", "setup.cfg"], "PIPELINE=x: no such pipeline"),
         (["lineage", "--pipeline", "x"], "PIPELINE=x: no such pipeline"),
         (["compile", "--pipeline", "x"], "PIPELINE=x: no such pipeline"),
+        (["request", "--pipeline", "x"], "PIPELINE=x: no such pipeline"),
+        (["run", "--pipeline", "iris", "--data", "docs", "--args", "new_data=/no/such"], "DATA=docs: no such folder"),
+        (["run", "--pipeline", "iris", "--data", "images", "--args", "new_data=/no/such"], "ARGS: new_data=/no/such"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(arguments: list[str], message: str) -> None:
@@ -115,6 +118,18 @@ def test_tasks_are_told_in_the_order_of_the_graph_under_their_display_names() ->
     assert [(task.name, task.state) for task in found] == [
         ("source", "PENDING"), ("ingest", "RUNNING"), ("train", "PENDING")
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("second", "shown"), [("SKIPPED", "SKIPPED"), ("SUCCEEDED", "SUCCEEDED")])
+def test_a_loop_is_cached_when_all_in_it_is(second: str, shown: str) -> None:
+    root = {"taskName": "run", "taskId": "1", "state": "RUNNING"}
+    loop = {"taskName": "ingest", "taskId": "2", "parentTaskId": "1", "state": "SUCCEEDED"}
+    rounds = [
+        {"taskName": "fold", "taskId": f"{3 + index}", "parentTaskId": "2", "state": state}
+        for index, state in enumerate(["SKIPPED", second])
+    ]
+    found = graph.tasks(SPEC, {"jobDetail": {"taskDetails": [root, loop, *rounds]}})
+    assert {task.name: task.state for task in found}["ingest"] == shown
 
 
 def test_a_summary_of_a_failed_run_is_whole(tmp_path: Path) -> None:
@@ -253,3 +268,82 @@ def test_the_lineage_tree_goes_back_to_the_source_once() -> None:
     ]  # fmt: skip
     assert "sha256 abababababab" in lineage.describe(found.artifacts["model"])
     assert found.maker("model") == "1"
+
+
+FLOWER = {"sepal_length": 5.9}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("one.json", '{"sepal_length": 5.9}', [FLOWER]),
+        ("pretty.json", '{\n  "sepal_length": 5.9\n}\n', [FLOWER]),
+        ("list.json", '[{"sepal_length": 5.9}, {"sepal_length": 5.9}]', [FLOWER, FLOWER]),
+        ("body.json", '{"instances": [{"sepal_length": 5.9}]}', [FLOWER]),
+        ("lines.json", '{"sepal_length": 5.9}\n\n{"sepal_length": 5.9}\n', [FLOWER, FLOWER]),
+        ("lines.jsonl", '\ufeff{"sepal_length": 5.9}\r\n[5.9, 3.0]\r\n', [FLOWER, [5.9, 3.0]]),
+        ("bare.json", "[5.9, 3.0, 4.2, 1.5]", [[5.9, 3.0, 4.2, 1.5]]),
+        ("several.json", "[[5.9, 3.0], [4.2, 1.5]]", [[5.9, 3.0], [4.2, 1.5]]),
+        ("table.csv", "a,b\n5.9,3.0\n4.2,1.5\n", [{"csv_row": "5.9,3.0"}, {"csv_row": "4.2,1.5"}]),
+        ("table.CSV", "5.9,3.0", [{"csv_row": "5.9,3.0"}]),
+        ("word.png", "x", [{"bytes_inputs": {"b64": "eA=="}, "key": "word.png"}]),
+    ],
+)
+def test_a_file_is_asked_about_as_what_it_is(tmp_path: Path, name: str, content: str, expected: list[Any]) -> None:
+    (tmp_path / name).write_text(content, newline="")
+    assert predict.instances(str(tmp_path / name)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", b"", "nothing in it to ask about"),
+        ("a.json", b"[]", "nothing in it to ask about"),
+        ("a.json", b'{"a": 1}\n{"a"', "line 2: not JSON"),
+        ("a.jsonl", b"\xff", "not text in UTF-8"),
+        ("a.csv", b"sepal_length,sepal_width\n", "nothing in it to ask about"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says_is_refused(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        predict.instances(str(tmp_path / name))
+
+
+class Stored:
+    """What the metadata service says of an endpoint, without the service."""
+
+    parent = "projects/p/locations/l"
+
+    def __init__(self, artifacts: list[dict[str, Any]]) -> None:
+        self.artifacts = artifacts
+
+    def pages(self, name: str, **query: str) -> list[dict[str, Any]]:
+        return [artifact for artifact in self.artifacts if artifact["schemaTitle"] == "google.VertexEndpoint"]
+
+    def get(self, name: str) -> dict[str, Any]:
+        return {"artifacts": self.artifacts}
+
+
+def test_the_newest_examples_that_an_endpoint_was_made_from_are_found() -> None:
+    endpoint = {"name": "e", "schemaTitle": "google.VertexEndpoint", "metadata": {"resourceName": "endpoints/1"}}
+    examples = [
+        {"name": f"x{day}", "displayName": "examples", "createTime": f"2026-01-0{day}", "schemaTitle": "system.Dataset"}
+        for day in (1, 3, 2)
+    ]
+    smoke = {"name": "s", "displayName": "smoke", "createTime": "2026-01-09", "schemaTitle": "system.Dataset"}
+    stored: Any = Stored([endpoint, *examples, smoke])
+    assert lineage.ancestor(stored, "endpoints/1", "examples") == examples[1]
+    assert lineage.ancestor(stored, "endpoints/1", "model") is None
+    assert lineage.ancestor(stored, "endpoints/2", "examples") is None
+
+
+def test_folders_among_the_parameters_are_found(tmp_path: Path) -> None:
+    filled = folder(tmp_path / "new", {"rows.csv": b"1"})
+    assert run._other_folders({"new_data": str(filled), "seed": 1}) == {"new_data": filled}
+    for nothing in ("", "gs://bucket/new"):
+        assert run._other_folders({"new_data": nothing}) == {}
+    with pytest.raises(UserError, match="ARGS: new_data=/no/such: no such folder"):
+        run._other_folders({"new_data": "/no/such"})

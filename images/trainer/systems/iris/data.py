@@ -28,7 +28,11 @@ NAMES = tuple(column.name for column in COLUMNS)
 LABEL = "species"
 BINS = 10
 
-_SPELLINGS = {spelling: name for number, name in enumerate(CLASSES) for spelling in (name, f"iris-{name}", str(number))}
+SPELLINGS = {
+    spelling: name
+    for number, name in enumerate(CLASSES)
+    for spelling in (name, f"iris-{name}", f"iris {name}", str(number), f"{number}.0")
+}
 
 
 class Flowers:
@@ -88,7 +92,7 @@ class Data:
             raise UserError(f"{source.root}: no .csv file among its {len(source.names)} files")
         for name in names:
             data = source.read(name, 0, tables.MAX_BYTES + 1)
-            rows, note = tables.rows(data, str(source.root / name), COLUMNS, LABEL, _SPELLINGS)
+            rows, note = tables.rows(data, str(source.root / name), COLUMNS, LABEL, SPELLINGS)
             if note:
                 print(note, flush=True)
             for row in rows:
@@ -98,7 +102,7 @@ class Data:
 
     def original(self, source: Source, candidate: Candidate) -> bytes:
         """The row's numbers, as a line of CSV."""
-        return ",".join(f"{value:g}" for value in self._rows[candidate.key]).encode()
+        return ",".join(repr(value) for value in self._rows[candidate.key]).encode()
 
     def instance(self, original: bytes) -> dict[str, Any]:
         """The row's numbers by name."""

@@ -32,6 +32,7 @@ def signatures(network: keras.Model, schema: dict[str, Any]) -> dict[str, Callab
     key = tf.TensorSpec([None], tf.string, name="key")
 
     def answered(numbers: tf.Tensor, key: tf.Tensor) -> dict[str, tf.Tensor]:
+        numbers = tf.debugging.check_numerics(numbers, "a number is infinite or none")
         answers = model.answers(network(numbers, training=False), schema)
         return {
             **answers,

@@ -8,6 +8,7 @@ Sources: yann.lecun.com/exdb/mnist (IDX); TensorFlow's how-to `convert_to_record
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import io
@@ -33,10 +34,12 @@ SIDE = 28
 CLASSES = tuple("0123456789")
 
 _IDX = re.compile(r"(?P<name>train|t10k)-(?P<kind>images|labels)[-.]idx(?P<dimensions>[13])-ubyte(\.gz)?")
-_SPLIT_OF = {"train": splits.TRAIN, "t10k": splits.TEST}
+_SPLIT_OF = {"t10k": splits.TEST, "training": splits.TRAIN, "testing": splits.TEST, **{at: at for at in splits.SPLITS}}
 _DIMENSIONS = {"images": 3, "labels": 1}
+_GZIP = b"\x1f\x8b\x08"
 _MOST_BYTES = 1 << 30
 _PICTURE_FOLDER_DEPTH = 2  # <label>/<name>.png
+_NO_NUMBER = -1
 
 
 class Digits:
@@ -116,7 +119,11 @@ class Data:
         }
 
     def _idx(self, source: Source, names: Sequence[str]) -> Iterator[Candidate]:
-        files = {_match(name).group("name", "kind"): name for name in names}
+        files: dict[tuple[str, ...], str] = {}
+        for name in names:
+            other = files.setdefault(_match(name).group("name", "kind"), name)
+            if name not in (other, f"{other}.gz"):  # Whoever unpacks a file beside itself has it twice.
+                raise UserError(f"{source.root}: both {other} and {name}; leave one of them")
         for part in sorted({name for name, _ in files}, reverse=True):
             for kind in _DIMENSIONS:
                 if (part, kind) not in files:
@@ -152,7 +159,7 @@ class Data:
     def _whole(self, source: Source, name: str) -> bytes:
         data = source.read(name)
         self._checksums[name] = hashlib.sha256(data).hexdigest()
-        if not name.endswith(".gz"):
+        if not data.startswith(_GZIP):  # Browsers unpack files and leave their names.
             return data
         try:
             with gzip.open(io.BytesIO(data)) as file:
@@ -165,7 +172,7 @@ class Data:
 
     def _tfrecords(self, source: Source, names: Sequence[str]) -> Iterator[Candidate]:
         for name in names:
-            part = PurePosixPath(name).name.partition(".")[0]
+            part = re.split(r"[^a-z]", PurePosixPath(name).name)[0]
             pixels: list[Any] = []
             self._pixels[name] = pixels
             try:
@@ -173,7 +180,7 @@ class Data:
                     label, digit = _classic(example)
                     pixels.append(digit)
                     key = f"{name}-{len(pixels) - 1:05d}"
-                    yield _candidate(key, name, label, part if part in splits.SPLITS else "", digit)
+                    yield _candidate(key, name, label, _SPLIT_OF.get(part, ""), digit)
             except records.Damaged as error:
                 raise UserError(f"{source.root / name}: record {len(pixels) + 1}: {error}") from None
 
@@ -181,7 +188,7 @@ class Data:
         for name in names:
             parts = PurePosixPath(name).parts
             label = parts[-_PICTURE_FOLDER_DEPTH] if len(parts) >= _PICTURE_FOLDER_DEPTH else ""
-            split = parts[-3] if len(parts) > _PICTURE_FOLDER_DEPTH and parts[-3] in splits.SPLITS else ""
+            split = _SPLIT_OF.get(parts[-3], "") if len(parts) > _PICTURE_FOLDER_DEPTH else ""
             yield Candidate(name, name, label, split=split, fault=_label_fault(label))
 
 
@@ -200,16 +207,34 @@ def _label_fault(label: str) -> Rejection | None:
     return None if label in CLASSES else Rejection("label outside 0-9", repr(label))
 
 
-def _classic(example: Mapping[str, Any]) -> tuple[int, Any]:
+def _classic(example: Mapping[str, Sequence[Any]]) -> tuple[int, Any]:
     """Label and pixels of one example of the classic sample; a Rejection in place of pixels that are none."""
-    numbers = {name: example.get(name) or [-1] for name in ("label", "height", "width", "depth")}
-    height, width, depth = (int(numbers[name][0]) for name in ("height", "width", "depth"))
+    label, height, width, depth = (_whole_number(example, name) for name in ("label", "height", "width", "depth"))
     raw = (example.get("image_raw") or [b""])[0]
     if (height, width, depth) != (SIDE, SIDE, 1):
-        return int(numbers["label"][0]), Rejection("wrong size", f"{width} x {height} x {depth}")
+        return label, Rejection("wrong size", f"{width} x {height} x {depth}")
     if not isinstance(raw, bytes) or len(raw) != SIDE * SIDE:
-        return int(numbers["label"][0]), Rejection("wrong size", f"image_raw has {len(raw)} bytes")
-    return int(numbers["label"][0]), np.frombuffer(raw, np.uint8).reshape(SIDE, SIDE)
+        return label, Rejection("wrong size", f"image_raw has not {SIDE * SIDE} bytes")
+    return label, np.frombuffer(raw, np.uint8).reshape(SIDE, SIDE)
+
+
+def _whole_number(example: Mapping[str, Sequence[Any]], name: str) -> int:
+    values = example.get(name)
+    return values[0] if values and isinstance(values[0], int) else _NO_NUMBER
+
+
+def classic_instance(instance: Mapping[str, Any]) -> dict[str, Any]:
+    """A digit in the classic form of request.
+
+    Args:
+        instance: a PNG of 28 x 28, as `Data.instance` gives it.
+
+    Returns:
+        `inputs`: 784 numbers from 0 to 1, row by row; the rest, such as `key`, as it was.
+    """
+    grey = decode_grey(base64.b64decode(instance["bytes_inputs"]["b64"]))
+    inputs = [round(value / 255, 4) for value in grey.tobytes()]
+    return {"inputs": inputs, **{name: value for name, value in instance.items() if name != "bytes_inputs"}}
 
 
 def _index(key: str) -> int:

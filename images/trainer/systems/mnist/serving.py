@@ -1,7 +1,8 @@
 """The digit reader as a graph that needs nothing else: image files in, the digit and all probabilities out.
 
 Pictures of 28 x 28 pixels are taken as they are. Any other is made into one as MNIST's were: the ink, light on dark,
-is scaled to fit 20 x 20 pixels, aspect kept, and placed so that its centre of mass is in the middle of 28 x 28.
+is scaled to fit 20 x 20 pixels, aspect kept, and placed so that its centre of mass is in the middle of 28 x 28. What is
+transparent is white paper, or black where nothing would be seen on white.
 
 Source: yann.lecun.com/exdb/mnist, "THE MNIST DATABASE of handwritten digits".
 """
@@ -67,7 +68,8 @@ def prepare(files: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """
 
     def prepared(file: tf.Tensor) -> tf.Tensor:
-        grey = decode_grey(file)
+        on_white = decode_grey(file)
+        grey = tf.cond(_blank(on_white), lambda: decode_grey(file, paper=0), lambda: on_white)
         as_it_is = tf.reduce_all(tf.shape(grey) == [height, width])
         return tf.ensure_shape(tf.cond(as_it_is, lambda: grey, lambda: centred(grey, height, width)), [height, width])
 
@@ -86,12 +88,17 @@ def centred(grey: tf.Tensor, height: int, width: int) -> tf.Tensor:
         uint8 [height, width], light ink on dark; all 0 where there is no ink.
     """
     light = tf.cast(grey, tf.float32)
-    ink = tf.cond(tf.reduce_mean(light) > 127.5, lambda: 255.0 - light, lambda: light)
+    middle = (tf.reduce_min(light) + tf.reduce_max(light)) / 2.0
+    ink = tf.cond(tf.reduce_mean(light) > middle, lambda: 255.0 - light, lambda: light)
     ink -= tf.reduce_min(ink)
     marked = ink > FAINT * tf.reduce_max(ink)
     rows, columns = tf.where(tf.reduce_any(marked, axis=1))[:, 0], tf.where(tf.reduce_any(marked, axis=0))[:, 0]
     blank = tf.zeros([height, width], tf.uint8)
     return tf.cond(tf.size(rows) == 0, lambda: blank, lambda: _placed(ink, rows, columns, height, width))
+
+
+def _blank(grey: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_min(grey) == tf.reduce_max(grey)
 
 
 def _placed(ink: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, height: int, width: int) -> tf.Tensor:

@@ -1,0 +1,1 @@
+"""Points of a plane, told apart by the quadrant they are in."""
