@@ -34,12 +34,14 @@ def evaluate(system: str, image: str) -> dsl.base_component.BaseComponent:
     return evaluate
 
 
-def evaluate_classifier(system: str, image: str) -> dsl.base_component.BaseComponent:
+def evaluate_classifier(system: str, image: str, prices: str = "") -> dsl.base_component.BaseComponent:
     """Makes the evaluation component of a system whose answer is one of a few classes.
 
     Args:
         system: a folder of `images/trainer/systems`.
         image: the full name of the image it runs in.
+        prices: JSON of what machines cost, for the report: `machines`, `accelerators`, `date`, `source`;
+            empty: the report does not say what the training cost.
     """
 
     @dsl.container_component
@@ -61,8 +63,9 @@ def evaluate_classifier(system: str, image: str) -> dsl.base_component.BaseCompo
             report: learning curve, tables of errors and the worst examples, as one page.
             baseline: what train wrote of another network; its scores stand beside the model's.
         """
+        flags = [f"--prices={prices}"] if prices else []
         beside = dsl.IfPresentPlaceholder("baseline", f"--baseline={baseline.path}")
-        return _container(system, image, examples, model, metrics, report, beside)
+        return _container(system, image, examples, model, metrics, report, beside, *flags)
 
     return evaluate
 

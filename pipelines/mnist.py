@@ -114,7 +114,8 @@ def mnist(
     )
     classic.set_retry(**retry).set_display_name("train the classic network")
 
-    evaluate = components.evaluate_classifier("mnist", images["evaluate"])(
+    prices = settings.prices().model_dump_json()
+    evaluate = components.evaluate_classifier("mnist", images["evaluate"], prices)(
         examples=examples, model=model, baseline=classic.outputs["model"]
     )
 

@@ -6,7 +6,7 @@ import argparse
 import csv
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,13 @@ BATCH = 256
 
 
 def evaluate(
-    system: str, examples: str, model: str, metrics: str, report: str, baseline: str | None = None
+    system: str,
+    examples: str,
+    model: str,
+    metrics: str,
+    report: str,
+    baseline: str | None = None,
+    prices: str | None = None,
 ) -> dict[str, Any]:
     """Measures a model on the test split.
 
@@ -34,6 +40,8 @@ def evaluate(
         metrics: the JSON file to write, name -> number.
         report: the HTML file to write.
         baseline: another such folder; its scores are put beside the model's.
+        prices: what machines cost, as JSON: `machines` and `accelerators`, US dollars an hour by type, the `date` and
+            the `source` of the table. With it the report shows what the training took.
 
     Returns:
         The artifacts' metadata: `metrics` is what the metrics file holds, the baseline's scores as
@@ -55,7 +63,9 @@ def evaluate(
     if baseline is not None:
         beside = measured.evaluate(*_read_test_split(system, examples, baseline)[:2])
         sections.append(_comparison(model, numbers, baseline, shown.numbers(beside)))
-        rates |= {f"baseline_{name}": rate for name, rate in beside.items()}
+        rates |= {f"baseline_{name}": rate for name, rate in beside.items() if not name.startswith("recall_")}
+    if prices is not None:
+        sections.append(_cost(json.loads(prices), model, *([baseline] if baseline is not None else [])))
     subtitle = ", ".join(f"{name} {value}" for name, value in _hyperparameters(model).items())
     html = page(shown.TITLE, subtitle, numbers, sections)
     with executor.whole(metrics) as aside:
@@ -79,6 +89,32 @@ def _comparison(model: str, numbers: Sequence[Number], baseline: str, others: Se
     rows += [(name, chosen.get(name, "-"), beside.get(name, "-")) for name in {**chosen, **beside}]
     note = "Another network, on the same examples."
     return Section("Beside the baseline", note, None, ("", "this", "baseline"), rows)
+
+
+def _cost(prices: Mapping[str, Any], *models: str) -> Section:
+    """What each of the trainings took."""
+    from images.trainer.report import Section
+
+    columns = ("", "workers", "machine", "wall time", "device-hours", "examples/s", "cost")
+    rows = [(name, *_taken(prices, model)) for name, model in zip(("this", "baseline"), models, strict=False)]
+    note = f"Prices of {prices['date']} from {prices['source']}. `make scale` compares more workers with one."
+    return Section("What the training took", note, None, columns, rows)
+
+
+def _taken(prices: Mapping[str, Any], model: str) -> list[str]:
+    trained = json.loads((Path(model) / "training.json").read_text(encoding="utf-8"))
+    machine, accelerator = trained.get("machine_type", ""), trained.get("accelerator_type", "")
+    count = int(trained.get("accelerator_count", 0))
+    parts = [prices["machines"].get(machine), *([prices["accelerators"].get(accelerator)] * count)]
+    hours = trained["workers"] * trained["seconds"] / 3600
+    return [
+        str(trained["workers"]),
+        (machine or "not known") + (f", {count} {accelerator}" if count else ""),
+        f"{trained['seconds']:.0f} s",
+        f"{hours:.4f}",
+        f"{trained['examples_per_second']:,.0f}",
+        "not known" if None in parts else f"${hours * sum(parts):.4f}",
+    ]
 
 
 def _hyperparameters(model: str) -> dict[str, str]:
@@ -133,6 +169,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--examples", required=True, help="the folder that ingest wrote")
     parser.add_argument("--model", required=True, help="the folder that train wrote")
     parser.add_argument("--baseline", help="another such folder, to compare with")
+    parser.add_argument("--prices", help="JSON of what machines cost, to show what the training took")
     parser.add_argument("--metrics", required=True, help="the JSON file to write")
     parser.add_argument("--report", required=True, help="the HTML file to write")
     parser.add_argument("--executor_input", help="KFP's ExecutorInput; leave it out by hand")

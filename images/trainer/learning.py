@@ -3,7 +3,8 @@
 Several machines that train together each take their share of every batch: machine i reads the i-th stream of shards,
 gradients are summed over all, and all stay equal. One machine that reads the same streams learns the same but for the
 order in which numbers are added: without dropout, whose draws differ, both have the same loss after each of the first
-epochs to within 0.1 %, at a learning rate of at most 1e-3. Adam makes more of small differences where rates are higher.
+epochs to within 0.2 %, with the classic digit reader at a learning rate of 5e-4. Where a gradient is nothing but such
+differences, as that of a bias before a layer norm, Adam makes a whole step of it: such networks part sooner.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Learner:
         limit: at most so many training examples; None: all.
         steps: at most so many steps; None: no limit but `epochs`.
         replicas: the machines that train together; every one of them has its own learner, of the same arguments.
-        streams: into how many parts each batch is divided; as many as there are replicas, or more for one alone.
+        streams: into how many parts each batch is divided; as many as there are replicas, or a multiple of that.
 
     Attributes:
         epochs: how many there will be; the last ends with the last step. The learning-rate schedule ends there.
@@ -87,11 +88,13 @@ class Learner:
         streams: int | None = None,
     ) -> None:
         self._streams = streams or replicas.count
+        if self._streams % replicas.count:
+            raise UserError(f"--streams={self._streams} cannot be divided among {replicas.count} machines")
         if hyperparameters.batch_size % self._streams:
             raise UserError(
                 f"batch_size {hyperparameters.batch_size} cannot be divided into {self._streams} equal parts"
             )
-        self._own_streams = [replicas.index] if replicas.count > 1 else list(range(self._streams))
+        self._own_streams = range(replicas.index, self._streams, replicas.count)
         share = hyperparameters.batch_size // self._streams * len(self._own_streams)
         self._chief = replicas.chief
         self._backend = backend(replicas, share, VALIDATION_BATCH)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from images.executor import UserError
 
@@ -34,6 +34,15 @@ class Replicas(NamedTuple):
     def chief(self) -> bool:
         """Whether this one writes what the training leaves."""
         return self.index == 0
+
+
+def machine() -> dict[str, Any]:
+    """What each of them runs on, as the job's CLUSTER_SPEC says: `machine_type`, perhaps `accelerator_type` and
+    `accelerator_count`; nothing where it does not say."""
+    try:
+        return dict(json.loads(os.environ["CLUSTER_SPEC"])["job"]["worker_pool_specs"][0]["machine_spec"])
+    except (ValueError, KeyError, TypeError, IndexError):
+        return {}
 
 
 def of_environment() -> Replicas:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from images import executor
 from images.executor import ExecutorOutput, UserError
 from images.trainer import hyperparameters as spaces
-from images.trainer.replicas import Replicas, of_environment
+from images.trainer.replicas import Replicas, machine, of_environment
 
 if TYPE_CHECKING:
     from images.trainer.learning import Epoch, Learner
@@ -60,8 +60,9 @@ def train(
             do, which TF_CONFIG says. Each of those reads its own shards; only the first of them writes.
 
     Returns:
-        `epochs` run, the `best_epoch`, and its `val_loss` and error rate; how many `workers` trained, the `backend`,
-        the `seconds` that it took, and in the last epoch `examples_per_second`. Empty for all but the chief.
+        `epochs` run, the `best_epoch`, and its `val_loss` and error rate; the last epoch's training `loss`; how
+        many `workers` trained, the `backend`, the `seconds` that it took, in the last epoch `examples_per_second`, and
+        where a job says so the `machine_type`. Empty for all but the chief.
 
     Raises:
         UserError: an input is missing or malformed.
@@ -121,6 +122,7 @@ def _summary(history: Sequence[Epoch], monitor: str, replicas: Replicas) -> dict
         "seconds": sum(epoch.seconds for epoch in history),
         # The first epoch's includes compiling.
         "examples_per_second": history[-1].examples_per_second,
+        **machine(),
     }
 
 

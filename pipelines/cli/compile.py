@@ -99,6 +99,7 @@ def _inputs() -> Iterator[Path]:
     yield from (ROOT / "pipelines").glob("*.py")
     yield from (ROOT / "pipelines" / "settings").glob("*.py")
     yield ROOT / "pipelines" / "settings" / "build.yaml"
+    yield ROOT / "pipelines" / "settings" / "prices.yaml"
     yield from (ROOT / "components").rglob("*.py")
     yield from (ROOT / "images").rglob("*.py")
     yield from (ROOT / "images").glob("*/Dockerfile")

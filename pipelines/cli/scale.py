@@ -1,7 +1,8 @@
 """Runs the training job of the last run again, on one worker and on more, and compares what that takes.
 
 Each job is the CustomJob that the last run's train task started, but for the number of its workers and for where it
-writes: the same image, machines, Examples, hyperparameters, global batch and epochs.
+writes: the same image, machines, Examples, hyperparameters and epochs. The batches are the same as
+well: each is put together from as many streams of examples as the most workers read.
 """
 
 from __future__ import annotations
@@ -87,11 +88,14 @@ def scale(pipeline: str, target: Target, workers: Sequence[int]) -> list[Row]:
     rows = []
     for count in workers:
         print(f"training on {count} worker{'s' if count > 1 else ''}", flush=True)
-        wanted = job_of(model_job, count, environment.bucket, f"{place}/{count}")
+        wanted = job_of(model_job, count, max(workers), environment.bucket, f"{place}/{count}")
         job = _finished(vertex, vertex.post(f"{vertex.parent}/customJobs", wanted))
         trained = json.loads(source.read(client, f"gs://{environment.bucket}/{place}/{count}/model/training.json"))
         rows.append(_row(job, count, trained, prices))
-    Console().print(table(rows, prices))
+    console = Console()
+    console.print(table(rows))
+    note = f"prices of {prices.date} from {prices.source}; edit them in pipelines/settings/prices.yaml"
+    console.print(note, markup=False, highlight=False, soft_wrap=True)
     return rows
 
 
@@ -115,12 +119,13 @@ def last_job(vertex: Vertex, pipeline: str) -> dict[str, Any]:
     raise UserError(f"{run['name']} has no {TASK} task that started a job")
 
 
-def job_of(model: dict[str, Any], workers: int, bucket: str, folder: str) -> dict[str, Any]:
+def job_of(model: dict[str, Any], workers: int, streams: int, bucket: str, folder: str) -> dict[str, Any]:
     """The CustomJob to create: like another, but for its workers and for where it writes.
 
     Args:
         model: the other, as the service describes it.
         workers: machines that train together.
+        streams: of examples, which they share.
         bucket: that the other writes to.
         folder: in that bucket; the model goes to `<folder>/model`.
     """
@@ -131,7 +136,7 @@ def job_of(model: dict[str, Any], workers: int, bucket: str, folder: str) -> dic
     if "--executor_input" in given:  # The pipeline is not to hear of this one.
         at = given.index("--executor_input")
         del given[at : at + 2]
-    container["args"] = [_moved(argument, f"/{bucket}/", folder) for argument in given]
+    container["args"] = [*(_moved(argument, f"/{bucket}/", folder) for argument in given), f"--streams={streams}"]
     first["replicaCount"] = "1"
     others = [{**copy.deepcopy(first), "replicaCount": str(workers - 1)}] if workers > 1 else []
     spec["workerPoolSpecs"] = [first, *others]
@@ -147,13 +152,12 @@ def _moved(argument: str, bucket: str, folder: str) -> str:
     return f"{flag}={mount}{bucket}{folder}/{flag.removeprefix('--')}"
 
 
-def table(rows: Sequence[Row], prices: Prices) -> Table:
+def table(rows: Sequence[Row]) -> Table:
     """The scale table; speed-up and cost are also compared with the first row."""
     first = rows[0]
-    shown = Table(box=None, pad_edge=False, title_justify="left", caption_justify="left")
-    shown.caption = f"Prices of {prices.date} from {prices.source}, in pipelines/settings/prices.yaml"
-    for title in ("workers", "wall time", "speed-up", "device-hours", "examples/s", "loss", "cost", "cost ratio"):
-        shown.add_column(title, justify="right")
+    shown = Table(box=None, pad_edge=False)
+    for title in ("workers", "wall time", "speed-up", "device-hours", "examples/s", "loss", "cost", "ratio"):
+        shown.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         cost = "unknown" if row.cost is None else f"${row.cost:.4f}"
         ratio = f"{row.cost / first.cost:.2f}" if row.cost and first.cost else ""

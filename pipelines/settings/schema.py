@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, Stri
 from pipelines import UserError
 
 FOLDER = Path(__file__).parent
+OF_ALL_ENVIRONMENTS = ("build", "prices")
 
 Form = TypeVar("Form", bound=pydantic.BaseModel)
 
@@ -244,7 +245,7 @@ def _read(path: Path, form: type[Form]) -> Form:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        names = sorted(file.stem for file in path.parent.glob("*.yaml"))
+        names = sorted(file.stem for file in path.parent.glob("*.yaml") if file.stem not in OF_ALL_ENVIRONMENTS)
         raise UserError(f"{path.name}: no such settings file; there are {', '.join(names)}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path.name}: {' '.join(str(error).split())}") from None

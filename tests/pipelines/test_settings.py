@@ -113,7 +113,7 @@ def test_a_wrong_file_is_refused(tmp_path: Path, text: str, message: str) -> Non
 
 
 def test_a_missing_file_is_refused() -> None:
-    with pytest.raises(UserError, match=r"no such settings file; there are build, local, production"):
+    with pytest.raises(UserError, match=r"no such settings file; there are local, production"):
         settings.environment("staging")
 
 

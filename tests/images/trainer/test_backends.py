@@ -69,6 +69,8 @@ def test_what_jax_has_trained_is_evaluated_and_exported_with_tensorflow(digit_ex
     given = ("--system=mnist", f"--examples={digit_examples}", f"--model={tmp_path}/model")
     made = stage("trainer.export", *given, f"--saved_model={tmp_path}/saved", f"--smoke={tmp_path}/smoke", **EIGHT)
     assert made.returncode == 0, made.stderr
-    made = stage("trainer.evaluate", *given, f"--metrics={tmp_path}/m.json", f"--report={tmp_path}/r.html", **EIGHT)
+    prices = {"machines": {}, "accelerators": {}, "date": "2026-01-02", "source": "https://example.test"}
+    written = (f"--metrics={tmp_path}/m.json", f"--report={tmp_path}/r.html", f"--prices={json.dumps(prices)}")
+    made = stage("trainer.evaluate", *given, *written, **EIGHT)
     assert made.returncode == 0, made.stderr
     assert json.loads((tmp_path / "m.json").read_text())["accuracy"] > 0.5

@@ -39,9 +39,10 @@ def test_the_model_folder_holds_what_the_contract_says(trained):
         "logs",
         "model.keras",
         "schema.json",
+        "training.json",
     ]
     rows = history(trained.model)
-    assert list(rows[0]) == ["epoch", "loss", "val_loss", "val_cer", "learning_rate", "seconds"]
+    assert list(rows[0]) == ["epoch", "loss", "val_loss", "val_cer", "learning_rate", "seconds", "examples_per_second"]
     assert [int(row["epoch"]) for row in rows] == list(range(1, len(rows) + 1))
     assert float(rows[-1]["val_loss"]) < float(rows[0]["val_loss"])
     chosen = json.loads(trained.hyperparameters.read_text())
@@ -122,14 +123,14 @@ def test_training_stops_when_neither_the_error_nor_the_loss_falls():
     from images.trainer.learning import Epoch
 
     def stalled(*errors):
-        return stage_module._stalled([Epoch(i, 1.0, 1.0, error, 0.1, 1.0) for i, error in enumerate(errors)])
+        return stage_module._stalled([Epoch(i, 1.0, 1.0, error, 0.1, 1.0, 1.0) for i, error in enumerate(errors)])
 
     still = [0.5] * stage_module.PATIENCE
     assert not stalled(*still)
     assert stalled(0.5, *still)
     assert not stalled(0.6, *still)
     assert not stalled(0.5, *still[:-1], 0.4)
-    falling = [Epoch(i, 1.0, 1.0 / (i + 1), 1.0, 0.1, 1.0) for i in range(3 * stage_module.PATIENCE)]
+    falling = [Epoch(i, 1.0, 1.0 / (i + 1), 1.0, 0.1, 1.0, 1.0) for i in range(3 * stage_module.PATIENCE)]
     assert not stage_module._stalled(falling)
 
 
