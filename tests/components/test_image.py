@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from components import image
 ROOT = Path(__file__).resolve().parents[2]
 OF_TABLES = ("cross_validate", "compare", "skew")
 """Stages that only systems of tables have."""
+OPTIONAL = {"jax", "HersheyFonts"}
+"""What the trainer imports where it was built with it, and for samples, which no container draws."""
 STAGES = [stage for stage in image.STAGES if stage not in OF_TABLES]
 
 
@@ -123,3 +126,31 @@ def roles_loaded(path: Path) -> Iterator[str]:
             last = node.args[0].values[-1]
             if isinstance(last, ast.Constant):
                 yield str(last.value).rpartition(".")[2]
+
+
+@pytest.mark.parametrize("name", ["trainer", "launcher", "server"])
+def test_an_image_holds_what_its_code_imports(name: str) -> None:
+    required = {line.partition("==")[0] for line in (ROOT / f"images/{name}/requirements.txt").read_text().splitlines()}
+    distributions = metadata.packages_distributions()
+    modules = {path: top_levels(path) for path in (ROOT / "images" / name).rglob("*.py")}
+    assert any(modules.values())
+    for path, imported in modules.items():
+        for module in imported - sys.stdlib_module_names - {"images"} - (OPTIONAL if name == "trainer" else set()):
+            assert required & {canonical(each) for each in distributions[module]}, f"{path}: {module}"
+
+
+def top_levels(path: Path) -> set[str]:
+    """Top-level packages that a module imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def canonical(distribution: str) -> str:
+    """A name as requirements files write it; TensorFlow's build for CPUs stands for TensorFlow."""
+    name = distribution.lower().replace("_", "-")
+    return "tensorflow-cpu" if name == "tensorflow" else name
