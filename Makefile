@@ -68,7 +68,7 @@ lineage: $(READY) ## Print the tree from PIPELINE's endpoint back to its source 
 	@$(RUN) -m pipelines lineage --pipeline $(PIPELINE) --target $(TARGET)
 
 test: $(READY) ## Run every test, the pipelines end to end included
-	@$(RUN) -m pytest -n 2 --dist loadfile
+	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## Check style (ruff) and types (mypy)
 	@$(RUN) -m ruff check .
