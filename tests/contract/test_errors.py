@@ -15,7 +15,8 @@ PARENT = f"projects/{PROJECT}/locations/{LOCATION}"
 STORE = f"{PARENT}/metadataStores/default"
 ENDPOINT = f"{PARENT}/endpoints/taken"
 MODEL = {"display_name": "taken", "container_spec": {"image_uri": "example.test/server:1"}}
-CONTEXT = {"schema_title": "system.Experiment"}
+# Not an experiment: the SDK, which lists those, expects every one of them to have metadata.
+CONTEXT = {"schema_title": "system.PipelineRun"}
 SPEC = {
     "worker_pool_specs": [
         {
