@@ -40,6 +40,10 @@ def demo(text: str = "a", broken: bool = False, until: str = "") -> None:
     gate(file=until).set_caching_options(False)
 
 
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Shell:
     """Runs `localvertex …` for one state folder."""
 
@@ -57,7 +61,8 @@ class Shell:
 
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(self._command(arguments), env=self.environment, **pipes)  # type: ignore[call-overload, no-any-return]
+        # A job in the background ignores SIGINT, and so would what it starts.
+        return subprocess.Popen(self._command(arguments), env=self.environment, preexec_fn=_heed_interrupts, **pipes)  # type: ignore[call-overload, no-any-return]
 
     def _command(self, arguments: tuple[str, ...]) -> list[str]:
         return [sys.executable, "-m", "localvertex", *arguments]
