@@ -75,7 +75,7 @@ lint: $(READY) ## Check style (ruff) and types (mypy)
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
-bench: $(READY) ## Measure speed, as ratios within one run (about twenty minutes)
+bench: $(READY) ## Measure speed, as ratios within one run (about half an hour)
 	@$(RUN) -m tests.bench
 
 soak: $(READY) ## Run 100 pipelines on localvertex while it, their tasks and their client are killed

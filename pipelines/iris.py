@@ -2,8 +2,8 @@
 
 Trains: a small dense network, its hyperparameters searched first; and cross-validates it beside logistic regression and
     gradient boosting, to see whether it earns its place.
-Takes: 2 to 3 minutes on 2 CPU cores (settings/local.yaml).
-Expect: a cross-validated accuracy of about 97 %, which no baseline is clearly better or worse than.
+Takes: 3 to 4 minutes on 2 CPU cores (settings/local.yaml).
+Expect: a cross-validated accuracy of about 96 %, which no baseline is clearly better or worse than.
 Run: make run PIPELINE=iris                   scikit-learn's copy of Fisher's table, made first when it is missing
      make run PIPELINE=iris DATA=<folder>     your own: CSV files with or without a header
      make run PIPELINE=iris ARGS="new_data=<folder>"   has new data (CSV, or logged requests) drifted from it?
