@@ -9,10 +9,11 @@ from components.image import Images
 from components.ingest import ingest
 from components.preset import preset
 from components.skew import skew
-from components.train import train
+from components.train import RETRY, train
 from components.tune import tune
 
 __all__ = [
+    "RETRY",
     "Images",
     "compare",
     "cross_validate",

@@ -14,6 +14,14 @@ MACHINE_TYPE = "{{$.inputs.parameters['machine_type']}}"
 ACCELERATOR_TYPE = "{{$.inputs.parameters['accelerator_type']}}"
 ACCELERATOR_COUNT = "{{$.inputs.parameters['accelerator_count']}}"
 
+RETRY: dict[str, Any] = {
+    "num_retries": 2,
+    "backoff_duration": "5s",
+    "backoff_factor": 2.0,
+    "backoff_max_duration": "300s",
+}
+"""How a pipeline tries a training again that was cut off, for `set_retry`: it resumes from its checkpoint."""
+
 
 def train(system: str, image: str, replicas: int = 1) -> dsl.base_component.BaseComponent:
     """Makes the training component of a system: a CustomJob whose machine is chosen when the pipeline is run.

@@ -96,7 +96,7 @@ def crnn(
         accelerator_count=accelerator_count,
         timeout=timeout,
         strategy=strategy,
-    ).set_retry(num_retries=2, backoff_duration="5s", backoff_factor=2.0, backoff_max_duration="300s")
+    ).set_retry(**components.RETRY)
     model = train.outputs["model"]
 
     evaluate = components.evaluate("crnn", images["evaluate"])(examples=examples, model=model)

@@ -119,7 +119,7 @@ def iris(
         accelerator_count=accelerator_count,
         timeout=timeout,
         strategy=strategy,
-    ).set_retry(num_retries=2, backoff_duration="5s", backoff_factor=2.0, backoff_max_duration="300s")
+    ).set_retry(**components.RETRY)
     model = train.outputs["model"]
 
     evaluate = components.evaluate_classifier("iris", images["evaluate"])(examples=examples, model=model)

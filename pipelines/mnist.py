@@ -93,7 +93,6 @@ def mnist(
         "timeout": timeout,
         "strategy": strategy,
     }
-    retry = {"num_retries": 2, "backoff_duration": "5s", "backoff_factor": 2.0, "backoff_max_duration": "300s"}
 
     tuned = train(
         examples=examples,
@@ -102,7 +101,7 @@ def mnist(
         steps=train_steps,
         **machine,
     )
-    model = tuned.set_retry(**retry).outputs["model"]
+    model = tuned.set_retry(**components.RETRY).outputs["model"]
 
     preset = components.preset("mnist", images["preset"])(name="classic")
     classic = train(
@@ -112,7 +111,7 @@ def mnist(
         steps=classic_steps,
         **machine,
     )
-    classic.set_retry(**retry).set_display_name("train the classic network")
+    classic.set_retry(**components.RETRY).set_display_name("train the classic network")
 
     prices = settings.prices().model_dump_json()
     evaluate = components.evaluate_classifier("mnist", images["evaluate"], prices)(

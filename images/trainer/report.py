@@ -117,6 +117,26 @@ def curves(panels: Sequence[tuple[str, bool, Mapping[str, Sequence[float]]]], x_
     return Markup(svg)
 
 
+def learning_curve(
+    history: Mapping[str, Sequence[float]], monitor: str, error: str, examples: str, remark: str = ""
+) -> Section:
+    """The section of a training's losses and error rate.
+
+    Args:
+        history: the columns of history.csv.
+        monitor: the error rate's name in them, without `val_`.
+        error: what the error rate's plot is called.
+        examples: what is trained on, such as "words".
+        remark: what else to know of this training's curve.
+    """
+    rates, losses = history[f"val_{monitor}"], {"training": history["loss"], "validation": history["val_loss"]}
+    errors = {"validation": [100 * rate for rate in rates]}
+    ranks = list(zip(rates, history["val_loss"], strict=True))
+    best = ranks.index(min(ranks)) + 1
+    note = f"The weights are those of epoch {best}, the best on validation {examples}. {remark}".rstrip()
+    return Section("Learning curve", note, curves([("Loss", True, losses), (error, False, errors)], "epoch"))
+
+
 TEMPLATE = """\
 <!doctype html>
 <html lang="en">

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from images.trainer.classification.scores import MONITOR, confusion
-from images.trainer.report import Number, Section, curves, percent, picture
+from images.trainer.report import Number, Section, learning_curve, percent, picture
 
 WORST = 24
 
@@ -23,15 +23,9 @@ def numbers(rates: Mapping[str, float], examples: str) -> list[Number]:
     ]
 
 
-def learning(history: Mapping[str, Sequence[float]]) -> Section:
-    """The learning curve, from the columns of history.csv."""
-    losses = {"training": history["loss"], "validation": history["val_loss"]}
-    errors = {"validation": [100 * rate for rate in history[f"val_{MONITOR}"]]}
-    svg = curves([("Loss", True, losses), ("Wrong, %", False, errors)], "epoch")
-    ranks = list(zip(history[f"val_{MONITOR}"], history["val_loss"], strict=True))
-    best = ranks.index(min(ranks)) + 1
-    note = f"The weights are those of epoch {best}, the best on validation examples. Training examples are augmented."
-    return Section("Learning curve", note, svg)
+def learning(history: Mapping[str, Sequence[float]], remark: str = "") -> Section:
+    """The learning curve, from the columns of history.csv, with a remark on it."""
+    return learning_curve(history, MONITOR, "Wrong, %", "examples", remark)
 
 
 def table(truths: Sequence[bytes], answers: Mapping[str, Sequence[Any]], classes: Sequence[str]) -> Section:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from images.trainer.report import Number, Section, curves, percent, picture
-from images.trainer.systems.crnn.metrics import Edit, edits, kind, pairs
+from images.trainer.report import Number, Section, learning_curve, percent, picture
+from images.trainer.systems.crnn.metrics import MONITOR, Edit, edits, kind, pairs
 
 WORST_WORDS = 24
 MOST_CONFUSED = 12
@@ -52,23 +52,13 @@ def sections(
     words = pairs(truths, answers)
     wrong = [edits(truth, answer) for truth, answer in words]
     return [
-        _learning(history),
+        learning_curve(history, MONITOR, "Character error rate, %", "words", "Training words are augmented."),
         _worst(words, wrong, answers["confidence"], features),
         _kinds(rates),
         _trust(words, answers["confidence"]),
         _confused(wrong),
         *(_by_character(wrong, name) for name in ("substitution", "deletion", "insertion")),
     ]
-
-
-def _learning(history: Mapping[str, Sequence[float]]) -> Section:
-    losses = {"training": history["loss"], "validation": history["val_loss"]}
-    error = {"validation": [100 * rate for rate in history["val_cer"]]}
-    svg = curves([("Loss", True, losses), ("Character error rate, %", False, error)], "epoch")
-    ranks = list(zip(history["val_cer"], history["val_loss"], strict=True))
-    best = ranks.index(min(ranks)) + 1
-    note = f"The weights are those of epoch {best}, the best on validation words. Training words are augmented."
-    return Section("Learning curve", note, svg)
 
 
 def _worst(

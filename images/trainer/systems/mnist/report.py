@@ -34,7 +34,7 @@ def sections(
         history: the columns of history.csv.
     """
     return [
-        shared.learning(history),
+        shared.learning(history, "Training digits are augmented."),
         shared.worst_pictures(truths, answers, features),
         shared.table(truths, answers, CLASSES),
     ]
