@@ -52,6 +52,11 @@ class Candidate(NamedTuple):
     split: str = ""
     fault: Rejection | None = None
 
+    @property
+    def place(self) -> str:
+        """Where a person finds it: its file, or its place in it."""
+        return self.key if self.key.startswith(self.location) else self.location
+
 
 def file_instance(original: bytes) -> dict[str, Any]:
     """A file as a client sends it to the endpoint."""

@@ -317,10 +317,10 @@ def _write_shard(reading: Reading, shard: Shard) -> None:
 def _write_rejects(path: Path, rejected: Sequence[Rejected]) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(("location", "label", "reason"))
+        table.writerow(("location", "key", "label", "reason"))
         by_place = sorted(rejected, key=lambda each: (each.candidate.location, each.candidate.key))
         for candidate, why in by_place:
-            table.writerow(map(_printable, (candidate.location, candidate.label, str(why))))
+            table.writerow(map(_printable, (candidate.location, candidate.key, candidate.label, str(why))))
 
 
 def _write_samples(path: Path, source: Source, data: Data, members: Iterable[Member]) -> None:
@@ -354,7 +354,7 @@ def _check_enough(
     else:
         return
     count = Counter(why.reason for _, why in rejected)
-    first = {why.reason: _printable(f"{candidate.location}: {why}") for candidate, why in reversed(rejected)}
+    first = {why.reason: _printable(f"{candidate.place}: {why}") for candidate, why in reversed(rejected)}
     reasons = [f"\n  {number:,} {reason}; first {first[reason]}" for reason, number in count.most_common()]
     raise UserError(f"{source.root}: {problem}{''.join(reasons)}")
 

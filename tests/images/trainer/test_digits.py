@@ -29,8 +29,8 @@ TRAINING, TESTED = 200, 40
 
 
 def digits(count: int, seed: int = 0) -> np.ndarray:
-    """Pictures that no other seed gives."""
-    return np.random.default_rng(seed).integers(0, 256, (count, 28, 28), np.uint8)
+    """Pictures that no other seed gives, light on dark."""
+    return np.random.default_rng(seed).integers(0, 256, (count, 28, 28), np.uint8) // 2
 
 
 def labels(count: int) -> np.ndarray:
@@ -157,6 +157,15 @@ def test_folders_of_pictures_give_the_same(ingested, tmp_path, names):
     found = content(tmp_path / "examples")
     assert found["test"] == content(ingested[0])["test"]
     assert schema["counts"] == ingested[1]["counts"]
+
+
+def test_dark_ink_on_light_is_inverted(tmp_path):
+    (tmp_path / "source" / "3").mkdir(parents=True)
+    pixels = digits(20)
+    for number, image in enumerate(pixels):
+        (tmp_path / "source" / "3" / f"{number}.png").write_bytes(png(255 - image))
+    ingest("mnist", tmp_path / "source", tmp_path / "examples", {}, processes=1)
+    assert sum(content(tmp_path / "examples").values(), Counter()) == Counter((image.tobytes(), 3) for image in pixels)
 
 
 def test_folders_without_splits_are_divided(tmp_path):

@@ -264,8 +264,22 @@ def test_every_row_is_an_example_or_a_reject(tmp_path):
     assert schema["counts"] == {"train": 48, "validation": 6, "test": 6, "rejected": 2}
     assert Counter(of for *_, of in stored(tmp_path / "examples", "test").elements()) == dict.fromkeys(iris.CLASSES, 2)
     with open(tmp_path / "examples" / "rejects.csv", newline="") as file:
-        reasons = [(row["location"], row["reason"]) for row in csv.DictReader(file)]
-    assert reasons == [("iris.csv", "too few columns: 3 of 5"), ("iris.csv", "not a number: petal_width is x")]
+        reasons = [(row["location"], row["key"], row["reason"]) for row in csv.DictReader(file)]
+    assert reasons == [
+        ("iris.csv", "iris.csv:62", "too few columns: 3 of 5"),
+        ("iris.csv", "iris.csv:63", "not a number: petal_width is x"),
+    ]
+
+
+def test_a_row_that_is_in_two_files_is_taken_once(tmp_path):
+    rows = flowers(60)
+    folder = source(tmp_path / "source", first=lines(rows), second=lines([rows[7], *flowers(6, seed=1)]))
+    schema = ingest("iris", folder, tmp_path / "examples", {}, processes=1)
+    assert schema["counts"]["rejected"] == 1
+    assert (
+        "second.csv:2,versicolor,duplicate row: the same as first.csv:9"
+        in (tmp_path / "examples" / "rejects.csv").read_text()
+    )
 
 
 def test_the_schema_describes_the_training_rows_and_no_others(tmp_path):

@@ -16,7 +16,7 @@ import numpy as np
 
 from images.executor import UserError
 from images.trainer import splits, tables
-from images.trainer.candidates import Candidate
+from images.trainer.candidates import Candidate, Rejection
 from images.trainer.records import Value
 from images.trainer.sources import Source
 
@@ -90,6 +90,7 @@ class Data:
         names = [name for name in source.names if name.lower().endswith(".csv")]
         if not names:
             raise UserError(f"{source.root}: no .csv file among its {len(source.names)} files")
+        first: dict[tuple[Any, ...], str] = {}
         for name in names:
             data = source.read(name, 0, tables.MAX_BYTES + 1)
             rows, note = tables.rows(data, str(source.root / name), COLUMNS, LABEL, SPELLINGS)
@@ -98,7 +99,10 @@ class Data:
             for row in rows:
                 key = f"{name}:{row.line}"
                 self._rows[key] = row.values
-                yield Candidate(key, name, row.label, split=_split(name), fault=row.fault)
+                split, fault = _split(name), row.fault
+                if not fault and (earlier := first.setdefault((split, row.label, row.values), key)) != key:
+                    fault = Rejection("duplicate row", f"the same as {earlier}")
+                yield Candidate(key, name, row.label, split=split, fault=fault)
 
     def original(self, source: Source, candidate: Candidate) -> bytes:
         """The row's numbers, as a line of CSV."""

@@ -1,7 +1,7 @@
 """Handwritten digits, as ingest reads them: MNIST's IDX files, the classic sample's TFRecords, or folders of images.
 
-A digit is 28 x 28 greys, light ink (255) on dark (0), with its ink in the middle. What is of another size is not
-one of these and is rejected: how a picture of any size becomes one is for the serving graph.
+A digit is 28 x 28 greys, light ink (255) on dark (0), with its ink in the middle; dark ink on light is inverted. What
+is of another size is not one of these and is rejected: how a picture of any size becomes one is for the serving graph.
 
 Sources: yann.lecun.com/exdb/mnist (IDX); TensorFlow's how-to `convert_to_records.py` (the classic TFRecords).
 """
@@ -99,7 +99,9 @@ class Data:
         darkest, lightest = grey.getextrema()
         if darkest == lightest:
             raise Rejection("no writing in the image", f"every pixel is {darkest}")
-        return {"image": grey.tobytes()}
+        pixels = grey.tobytes()
+        dark_on_light = 2 * sum(pixels) > 255 * len(pixels)  # Paper is the larger part of a digit's picture.
+        return {"image": bytes(255 - value for value in pixels) if dark_on_light else pixels}
 
     def learn(self, training: Sequence[Candidate]) -> Digits:
         """Nothing is to be learned: the classes are known."""

@@ -1,8 +1,9 @@
 """The digit reader as a graph that needs nothing else: image files in, the digit and all probabilities out.
 
-Pictures of 28 x 28 pixels are taken as they are. Any other is made into one as MNIST's were: the ink, light on dark,
-is scaled to fit 20 x 20 pixels, aspect kept, and placed so that its centre of mass is in the middle of 28 x 28. What is
-transparent is white paper, or black where nothing would be seen on white.
+Pictures of 28 x 28 pixels are taken as ingest takes them: as they are, but dark ink on light is inverted. Any other is
+made into one as MNIST's were: the ink, light on dark, is scaled to fit 20 x 20 pixels, aspect kept, and placed so that
+its centre of mass is in the middle of 28 x 28. What is transparent is white paper, or black where nothing would be seen
+on white.
 
 Source: yann.lecun.com/exdb/mnist, "THE MNIST DATABASE of handwritten digits".
 """
@@ -21,6 +22,7 @@ from images.trainer.systems.mnist import model
 ANSWER = "class"
 
 BOX = 20  # pixels that the ink fits into
+MIDDLE = 127.5  # Paper is the larger part of a digit's picture: a mean above this is dark ink on light.
 FAINT = 0.1  # Greys up to this share of the darkest ink are paper.
 
 
@@ -70,8 +72,9 @@ def prepare(files: tf.Tensor, height: int, width: int) -> tf.Tensor:
     def prepared(file: tf.Tensor) -> tf.Tensor:
         on_white = decode_grey(file)
         grey = tf.cond(_blank(on_white), lambda: decode_grey(file, paper=0), lambda: on_white)
-        as_it_is = tf.reduce_all(tf.shape(grey) == [height, width])
-        return tf.ensure_shape(tf.cond(as_it_is, lambda: grey, lambda: centred(grey, height, width)), [height, width])
+        right_size = tf.reduce_all(tf.shape(grey) == [height, width])
+        digit = tf.cond(right_size, lambda: _light_on_dark(grey), lambda: centred(grey, height, width))
+        return tf.ensure_shape(digit, [height, width])
 
     return tf.map_fn(prepared, files, fn_output_signature=tf.TensorSpec([height, width], tf.uint8))
 
@@ -95,6 +98,10 @@ def centred(grey: tf.Tensor, height: int, width: int) -> tf.Tensor:
     rows, columns = tf.where(tf.reduce_any(marked, axis=1))[:, 0], tf.where(tf.reduce_any(marked, axis=0))[:, 0]
     blank = tf.zeros([height, width], tf.uint8)
     return tf.cond(tf.size(rows) == 0, lambda: blank, lambda: _placed(ink, rows, columns, height, width))
+
+
+def _light_on_dark(grey: tf.Tensor) -> tf.Tensor:
+    return tf.cond(tf.reduce_mean(tf.cast(grey, tf.float32)) > MIDDLE, lambda: 255 - grey, lambda: grey)
 
 
 def _blank(grey: tf.Tensor) -> tf.Tensor:
