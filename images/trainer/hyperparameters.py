@@ -120,7 +120,7 @@ class When:
         return f"{self.parent} is {' or '.join(self.values)}"
 
 
-def within(space: Space, default: Value, when: When | None = None) -> Any:
+def within(space: Space, default: Value, when: When | None = None, searched: bool = True) -> Any:
     """A dataclass field that knows its space.
 
     Args:
@@ -128,9 +128,10 @@ def within(space: Space, default: Value, when: When | None = None) -> Any:
         default: the known good value, inside `space`.
         when: the condition under which it exists; None: always. A field whose condition does not hold is not
             part of `to_dict`, of a trial's parameters, nor of a hyperparameters file.
+        searched: whether tuning tries other values; else it is the default wherever it is not given.
     """
     space.read(default)
-    return dataclasses.field(default=default, metadata={"space": space, "when": when})
+    return dataclasses.field(default=default, metadata={"space": space, "when": when, "searched": searched})
 
 
 def of(system: str) -> type[Any]:
@@ -149,14 +150,15 @@ def parameter_specs(cls: type[Any]) -> list[dict[str, Any]]:
     Source: cloud.google.com/vertex-ai/docs/reference/rest/v1/StudySpec#ParameterSpec
     """
     specs: dict[str, dict[str, Any]] = {}
-    for field in dataclasses.fields(cls):
+    searched = [field for field in dataclasses.fields(cls) if field.metadata["searched"]]
+    for field in searched:
         spec = {"parameter_id": field.name, **field.metadata["space"].spec(field.default)}
         when: When | None = field.metadata["when"]
         specs[field.name] = spec
         if when is not None:
             conditional = {"parent_categorical_values": {"values": list(when.values)}, "parameter_spec": spec}
             specs[when.parent].setdefault("conditional_parameter_specs", []).append(conditional)
-    return [specs[field.name] for field in dataclasses.fields(cls) if field.metadata["when"] is None]
+    return [specs[field.name] for field in searched if field.metadata["when"] is None]
 
 
 def parse(cls: type[Any], mapping: Mapping[str, Value]) -> Any:
@@ -164,10 +166,10 @@ def parse(cls: type[Any], mapping: Mapping[str, Value]) -> Any:
 
     Args:
         cls: a system's `Hyperparameters`.
-        mapping: exactly the hyperparameters that exist under their conditions; numbers may be text.
+        mapping: the hyperparameters that exist under their conditions, all that are searched; numbers may be text.
 
     Returns:
-        An instance of `cls`. Fields whose condition does not hold keep their default.
+        An instance of `cls`. Fields whose condition does not hold, and those not searched, keep their default.
 
     Raises:
         UserError: a name is unknown, missing, or stands where its condition does not hold; or a value has the
@@ -181,11 +183,11 @@ def parse(cls: type[Any], mapping: Mapping[str, Value]) -> Any:
     for name, field in fields.items():
         space, when = field.metadata["space"], field.metadata["when"]
         exists = when is None or values.get(when.parent) in when.values
-        if exists and name not in mapping:
+        if exists and name not in mapping and field.metadata["searched"]:
             raise UserError(f"hyperparameter {name}: missing; give {space}")
         if not exists and name in mapping:
             raise UserError(f"hyperparameter {name}: only exists when {when}; leave it out")
-        if exists:
+        if exists and name in mapping:
             try:
                 values[name] = space.read(mapping[name])
             except ValueError:

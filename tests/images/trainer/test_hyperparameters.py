@@ -52,6 +52,22 @@ def test_whatever_a_study_suggests_is_read_back(values, as_text):
     assert hyperparameters.parse(cls, json.loads(json.dumps(hyperparameters.to_dict(parsed)))) == parsed
 
 
+def test_what_is_not_searched_is_no_parameter_of_a_trial_but_can_be_given():
+    @dataclasses.dataclass(frozen=True)
+    class Fixed(Small):
+        size: int = within(Integer(1, 9), 5, When("shape", ("round",)), searched=False)
+
+    assert hyperparameters.parameter_specs(Fixed) == hyperparameters.parameter_specs(Small)
+    searched = hyperparameters.to_dict(Small())
+    assert hyperparameters.parse(Fixed, searched) == Fixed()
+    assert hyperparameters.parse(Fixed, {**searched, "size": 7}) == Fixed(size=7)
+    assert hyperparameters.to_dict(Fixed(size=7)) == {**searched, "size": 7}
+    with pytest.raises(UserError, match="size=10: must be a whole number from 1 to 9"):
+        hyperparameters.parse(Fixed, {**searched, "size": 10})
+    with pytest.raises(UserError, match="size: only exists when shape is round"):
+        hyperparameters.parse(Fixed, {"shape": "square", "rate": 0.01, "count": 3, "size": 5})
+
+
 def test_vertex_takes_the_specs_as_they_are():
     from google.cloud.aiplatform_v1.types import StudySpec
 
