@@ -6,10 +6,21 @@ CACHE    ?= 1
 DATA     ?=
 ARGS     ?=
 INPUT    ?=
+ACCELERATOR ?=
 KIND     ?=
 COUNT    ?=
 SEED     ?= 0
 OUT      ?= request.json
+PLAN     ?=
+IMAGE    ?=
+DEVICE   ?= cpu
+PUSH     ?=
+DIRTY    ?=
+BUILDER  ?= docker
+# What localvertex runs containers with: processes that stand in for them, or Docker.
+ifneq ($(RUNNER),)
+export LOCALVERTEX_RUNNER := $(RUNNER)
+endif
 
 PYTHON   ?= python3.11 python3.12 python3.13 python3
 VENV     := .venv
@@ -18,15 +29,18 @@ RUN      := $(VENV)/bin/python
 READY    := $(VENV)/ready-$(shell cat requirements.lock setup.cfg | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock sample compile run predict request scale lineage test lint bench soak console status stop clean
+.PHONY: help setup lock sample compile run predict request scale lineage rollback logs schedule schedules cost prune images audit test test-docker lint bench soak console status stop clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PIPELINE=crnn          which system              DATA=/some/folder   train on your own data"
 	@echo "  TARGET=local|vertex    this machine or the cloud ARGS=\"max_trials=2 train_epochs=5\"  override parameters"
 	@echo "  CACHE=0                run every stage again     INPUT=word.png      what make predict reads"
+	@echo "  ACCELERATOR=cpu|gpu|tpu   what to train on       ACCELERATOR=gpu,tpu   both, and compare (ddsm)"
 	@echo "  KIND=words|digits COUNT=n SEED=n                 what make sample writes"
+	@echo "  RUNNER=process|docker  what localvertex runs containers with, for make run (default: as it runs already)"
+	@echo "  BUILDER=docker|cloud   what builds images that TARGET=vertex lacks"
 
 setup: $(READY) ## Make the Python environment (every other target does it when needed)
 	@echo "Environment ready. Next: make run PIPELINE=$(PIPELINE)"
@@ -42,9 +56,14 @@ $(READY): | requirements.lock setup.cfg
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/ready-* && touch $@
 
-lock: ## Resolve setup.cfg again into requirements.lock
+lock: ## Resolve setup.cfg again into requirements.lock, and each image's requirements within it
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header setup.cfg --output-file requirements.lock
+	@for wanted in images/*/requirements*.in; do \
+	  $(VENV)/bin/uv pip compile --quiet --python-platform x86_64-manylinux_2_31 --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-annotate --no-header --constraint requirements.lock \
+	    "$$wanted" --output-file "$${wanted%.in}.txt" || exit; \
+	done
 
 sample: $(READY) ## Write sample data for PIPELINE into data/ (KIND, COUNT, SEED)
 	@$(RUN) -m images.trainer.sample --system=$(PIPELINE) $(if $(KIND),--kind=$(KIND)) --seed=$(SEED) --out=data/$(PIPELINE) $(if $(COUNT),--count=$(COUNT))
@@ -52,8 +71,10 @@ sample: $(READY) ## Write sample data for PIPELINE into data/ (KIND, COUNT, SEED
 compile: $(READY) ## Compile PIPELINE to build/PIPELINE.json
 	@$(RUN) -m pipelines compile --pipeline $(PIPELINE)
 
-run: $(READY) ## Run PIPELINE end to end and watch it (TARGET, DATA, ARGS, CACHE)
-	@$(RUN) -m pipelines run --pipeline $(PIPELINE) --target $(TARGET) --data "$(DATA)" --args "$(ARGS)" --cache $(CACHE)
+run: $(READY) ## Run PIPELINE end to end and watch it (TARGET, DATA, ARGS, CACHE, ACCELERATOR)
+	@$(RUN) -m pipelines run --pipeline $(PIPELINE) --target $(TARGET) --data "$(DATA)" --args "$(ARGS)" --cache $(CACHE) \
+	  --accelerator "$(ACCELERATOR)" \
+	  --builder $(BUILDER) $(if $(DIRTY),--dirty)
 
 predict: $(READY) ## Ask the deployed endpoint of PIPELINE about INPUT: a picture, or instances in .json, .jsonl, .csv
 	@$(RUN) -m pipelines predict --pipeline $(PIPELINE) --target $(TARGET) --input "$(INPUT)"
@@ -67,8 +88,35 @@ scale: $(READY) ## Train as PIPELINE's last run did, on 1 and on 2 workers; comp
 lineage: $(READY) ## Print the tree from PIPELINE's endpoint back to its source data
 	@$(RUN) -m pipelines lineage --pipeline $(PIPELINE) --target $(TARGET)
 
-test: $(READY) ## Run every test, the pipelines end to end included
+rollback: $(READY) ## Put the version of PIPELINE's model that served before back in its place
+	@$(RUN) -m pipelines rollback --pipeline $(PIPELINE) --target $(TARGET)
+
+logs: $(READY) ## Print the end of the log of TASK in the run JOB, as a failed run names them
+	@$(RUN) -m pipelines logs --run "$(JOB)" --task "$(TASK)" --target $(TARGET)
+
+schedule: $(READY) ## Bring PIPELINE's schedules to the service as the settings say them (PLAN=1: only print the plan)
+	@$(RUN) -m pipelines schedule --pipeline $(PIPELINE) --target $(TARGET) $(if $(filter-out 0,$(PLAN)),--plan)
+
+schedules: $(READY) ## List all schedules with their next and last runs
+	@$(RUN) -m pipelines schedules --target $(TARGET)
+
+cost: $(READY) ## Estimate device-hours and cost of a run of PIPELINE (ARGS)
+	@$(RUN) -m pipelines cost --pipeline $(PIPELINE) --target $(TARGET) --args "$(ARGS)"
+
+prune: $(READY) ## Remove what of PIPELINE is old and nothing in use leans on (PLAN=1: only print the plan)
+	@$(RUN) -m pipelines prune --pipeline $(PIPELINE) --target $(TARGET) $(if $(filter-out 0,$(PLAN)),--plan)
+
+images: $(READY) ## Build the container images that are missing (IMAGE, DEVICE, PUSH=1, DIRTY=1)
+	@$(RUN) -m pipelines images --image "$(IMAGE)" --device $(DEVICE) $(if $(PUSH),--push) $(if $(DIRTY),--dirty)
+
+audit: $(READY) ## Look for known vulnerabilities in what the images hold
+	@$(RUN) -m pipelines audit
+
+test: $(READY) ## Run every test but those of containers, the pipelines end to end included
 	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-docker: $(READY) ## Build the images, and run pipelines in their containers (skips where no engine can start)
+	@$(RUN) -m pytest tests/docker
 
 lint: $(READY) ## Check style (ruff) and types (mypy)
 	@$(RUN) -m ruff check .
@@ -81,7 +129,7 @@ bench: $(READY) ## Measure speed, as ratios within one run (about half an hour)
 soak: $(READY) ## Run 100 pipelines on localvertex while it, their tasks and their client are killed
 	@SOAK_PIPELINES=100 $(RUN) -m pytest tests/soak
 
-console: $(READY) ## Open localvertex's console in a browser: draw, and see what an endpoint answers
+console: $(READY) ## Open localvertex's console in a browser: runs, lineage, models, endpoints, and try one
 	@$(RUN) -m localvertex console
 
 status: $(READY) ## Say whether localvertex runs, and where

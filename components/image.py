@@ -38,9 +38,17 @@ STAGES = {
     "preset": Stage("trainer", ("images.trainer.preset",), ("hyperparameters",)),
     "trial": Stage("trainer", ("images.trainer.trial",), ("hyperparameters", "model", "metrics")),
     "train": Stage("trainer", ("images.trainer.train",), ("hyperparameters", "model", "metrics")),
+    "place": Stage("trainer", ("images.trainer.place",)),
+    "follow": Stage("trainer", ("images.trainer.follow",), ("hyperparameters", "model", "metrics", "report")),
     "evaluate": Stage("trainer", ("images.trainer.evaluate",), ("hyperparameters", "model", "metrics", "report")),
+    "accelerators": Stage("trainer", ("images.trainer.accelerators",), ("hyperparameters", "model", "metrics")),
     "export": Stage("trainer", ("images.trainer.export",), ("hyperparameters", "model", "serving")),
+    "challenge": Stage("trainer", ("images.trainer.challenge",), ("hyperparameters", "metrics", "model", "release")),
+    "champion": Stage("launcher", ("images.launcher.champion",)),
     "deploy": Stage("launcher", ("images.launcher.deploy",)),
+    "snapshot": Stage("launcher", ("images.launcher.snapshot",)),
+    "requests": Stage("launcher", ("images.launcher.requests_log",)),
+    "notify": Stage("launcher", ("images.launcher.notify",)),
     "serve": Stage("server", ("images.server", "images.server.__main__")),
 }
 
@@ -80,7 +88,7 @@ def files(system: str, stage: str) -> set[Path]:
     entry = STAGES[stage]
     modules = {*entry.modules, *(f"{PACKAGE}.trainer.systems.{system}.{role}" for role in entry.roles)}
     folder = _package_folder() / entry.image
-    return {folder / "Dockerfile", folder / "requirements.txt", *map(_file, closure(modules))}
+    return {folder / "Dockerfile", *folder.glob("requirements*.txt"), *map(_file, closure(modules))}
 
 
 def closure(modules: set[str]) -> set[str]:

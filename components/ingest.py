@@ -21,6 +21,7 @@ def ingest(system: str, image: str) -> dsl.base_component.BaseComponent:
         examples: Output[Dataset],
         height: Optional[int] = None,  # noqa: UP045 - kfp reads no other form
         width: Optional[int] = None,  # noqa: UP045 - kfp reads no other form
+        faces_only: Optional[str] = None,  # noqa: UP045 - kfp reads no other form
     ) -> dsl.ContainerSpec:
         """Reads raw data in its public format, rejects what cannot be used, splits the rest into TFRecords.
 
@@ -30,6 +31,7 @@ def ingest(system: str, image: str) -> dsl.base_component.BaseComponent:
             examples: `train/`, `validation/`, `test/`, `schema.json`, `rejects.csv`, `samples.jsonl`.
             height: of the images that the network sees, in pixels; left out where it is no choice.
             width: of the images that the network sees, in pixels; left out where it is no choice.
+            faces_only: `true` or `false`: of pets the boxes of faces, or of the whole animals; left out elsewhere.
         """
         return dsl.ContainerSpec(
             image=image,
@@ -40,6 +42,7 @@ def ingest(system: str, image: str) -> dsl.base_component.BaseComponent:
                 f"--examples={examples.path}",
                 dsl.IfPresentPlaceholder("height", f"--height={height}"),
                 dsl.IfPresentPlaceholder("width", f"--width={width}"),
+                dsl.IfPresentPlaceholder("faces_only", f"--faces_only={faces_only}"),
                 f"--max_reject_share={max_reject_share}",
                 "--executor_input",
                 dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER,

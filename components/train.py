@@ -13,6 +13,9 @@ WORKER_POOLS = "{{$.inputs.parameters['worker_pool_specs']}}"
 MACHINE_TYPE = "{{$.inputs.parameters['machine_type']}}"
 ACCELERATOR_TYPE = "{{$.inputs.parameters['accelerator_type']}}"
 ACCELERATOR_COUNT = "{{$.inputs.parameters['accelerator_count']}}"
+TPU_TOPOLOGY = "{{$.inputs.parameters['tpu_topology']}}"
+IMAGE_SUFFIX = "{{$.inputs.parameters['image_suffix']}}"
+KERAS_BACKEND = "{{$.inputs.parameters['keras_backend']}}"
 
 RETRY: dict[str, Any] = {
     "num_retries": 2,
@@ -28,7 +31,7 @@ def train(system: str, image: str, replicas: int = 1) -> dsl.base_component.Base
 
     Args:
         system: a folder of `images/trainer/systems`.
-        image: the full name of the image it runs in.
+        image: the full name of the image it runs in; what is for GPUs or TPUs ends in `image_suffix` too.
         replicas: machines that train together. Part of the compiled pipeline: a CustomJob has one worker pool
             for one replica, two for more.
 
@@ -47,6 +50,11 @@ def train(system: str, image: str, replicas: int = 1) -> dsl.base_component.Base
         accelerator_type: str,
         accelerator_count: int,
         model: Output[Model],
+        tpu_topology: str = "",
+        image_suffix: str = "",
+        keras_backend: str = "tensorflow",
+        initial_weights: str = "",
+        followed: str = "",
     ) -> dsl.ContainerSpec:
         """Trains until the validation score stops improving, and keeps the best weights.
 
@@ -61,6 +69,12 @@ def train(system: str, image: str, replicas: int = 1) -> dsl.base_component.Base
             accelerator_count: per machine; 0 for none.
             model: `model.keras`, `history.csv`, TensorBoard `logs/`, `schema.json`, `hyperparameters.json`, and
                 `training.json`: workers, seconds, examples a second.
+            tpu_topology: such as `2x2`, of machines with TPUs; empty for others.
+            image_suffix: of the image for this accelerator: empty, `-gpu` or `-tpu`.
+            keras_backend: `tensorflow`, or `jax`, which TPUs need.
+            initial_weights: gs:// URI of a Keras file; layers of the same name and shapes begin with its weights.
+                Empty: all begin at random.
+            followed: the folder that `place` chose, where `follow` looks for each epoch's weights; empty: nobody does.
         """
         return dsl.ContainerSpec(
             image=image,
@@ -72,18 +86,35 @@ def train(system: str, image: str, replicas: int = 1) -> dsl.base_component.Base
                 f"--epochs={epochs}",
                 f"--steps={steps}",
                 f"--seed={seed}",
+                f"--initial_weights={initial_weights}",
+                f"--examples_uri={examples.uri}",
                 # An output is at <root>/<project>/<run>/<task>/<name>. Two up is the run's own folder, where
                 # a retry looks again, wherever its outputs go. It is a path; `pipeline_root` is a URI.
                 f"--checkpoints={model.path}/../../checkpoints",
+                f"--followed={followed}",
                 f"--model={model.path}",
                 "--executor_input",
                 dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER,
             ],
         )
 
+    return as_custom_job(train, f"{system}-train", replicas)
+
+
+def as_custom_job(
+    component: dsl.base_component.BaseComponent, display_name: str, replicas: int = 1
+) -> dsl.base_component.BaseComponent:
+    """Makes a component run as a CustomJob, on the machine that its inputs name.
+
+    Args:
+        component: to run so; it has the inputs `machine_type`, `accelerator_type`, `accelerator_count`, `tpu_topology`,
+            `image_suffix` and `keras_backend`.
+        display_name: of the job.
+        replicas: machines that work together.
+    """
     job = create_custom_training_job_from_component(
-        train,
-        display_name=f"{system}-train",
+        component,
+        display_name=display_name,
         replica_count=replicas,
         # Who has lost another replica ends too: all begin again, from the chief's checkpoint.
         restart_job_on_worker_restart=replicas > 1,
@@ -105,6 +136,11 @@ def _with_worker_pools_in_place(job: dsl.base_component.BaseComponent) -> dsl.ba
     (component,) = spec["components"].values()
     pools = component["inputDefinitions"]["parameters"].pop("worker_pool_specs")["defaultValue"]
     del spec["root"]["inputDefinitions"]["parameters"]["worker_pool_specs"]
+    for pool in pools:
+        pool["machine_spec"]["tpu_topology"] = TPU_TOPOLOGY
+        pool["container_spec"]["image_uri"] += IMAGE_SUFFIX
+        # Of the image too; where no container is made, only this says it.
+        pool["container_spec"]["env"] = [{"name": "KERAS_BACKEND", "value": KERAS_BACKEND}]
     inlined = json.dumps(_whole_numbers(pools), sort_keys=True).replace(f'"{ACCELERATOR_COUNT}"', ACCELERATOR_COUNT)
     container = executor["container"]
     container["args"] = [argument.replace(WORKER_POOLS, inlined) for argument in container["args"]]

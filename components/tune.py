@@ -31,6 +31,10 @@ def tune(system: str, image: str, trial_image: str) -> dsl.base_component.BaseCo
         trials: Output[Artifact],
         report: Output[HTML],
         metrics: Output[Metrics],
+        tune_budget: float = 0.0,
+        tpu_topology: str = "",
+        image_suffix: str = "",
+        keras_backend: str = "tensorflow",
     ) -> dsl.ContainerSpec:
         """Runs trials in parallel, stops the hopeless ones early, and keeps the best one's hyperparameters.
 
@@ -49,7 +53,12 @@ def tune(system: str, image: str, trial_image: str) -> dsl.base_component.BaseCo
             hyperparameters: JSON of the best trial's.
             trials: CSV, one row a trial.
             report: the trials' curves and table, as one page.
-            metrics: `best_val_loss`, `trials`, `epochs_spent`, `epochs_saved`.
+            metrics: `best_val_loss`, `trials`, `epochs_spent`, `epochs_saved`, `device_hours`.
+            tune_budget: device-hours of all trials together after which the search ends with the best so far; 0 for no
+                limit.
+            tpu_topology: of each trial's machine, such as `2x2`, if it has TPUs; empty for others.
+            image_suffix: of the trials' image for this accelerator: empty, `-gpu` or `-tpu`.
+            keras_backend: `tensorflow`, or `jax`, which TPUs need.
         """
         return dsl.ContainerSpec(
             image=image,
@@ -60,7 +69,7 @@ def tune(system: str, image: str, trial_image: str) -> dsl.base_component.BaseCo
                 f"--location={google.LOCATION_PLACEHOLDER}",
                 f"--job_name={dsl.PIPELINE_JOB_NAME_PLACEHOLDER}-tune",
                 f"--examples={examples.path}",
-                f"--trial_image={trial_image}",
+                f"--trial_image={trial_image}{image_suffix}",
                 f"--trial_epochs={trial_epochs}",
                 f"--trial_examples={trial_examples}",
                 f"--max_trials={max_trials}",
@@ -69,7 +78,10 @@ def tune(system: str, image: str, trial_image: str) -> dsl.base_component.BaseCo
                 f"--machine_type={machine_type}",
                 f"--accelerator_type={accelerator_type}",
                 f"--accelerator_count={accelerator_count}",
+                f"--tpu_topology={tpu_topology}",
+                f"--keras_backend={keras_backend}",
                 f"--strategy={strategy}",
+                f"--tune_budget={tune_budget}",
                 f"--gcp_resources={gcp_resources}",
                 f"--hyperparameters={hyperparameters.path}",
                 f"--trials={trials.path}",

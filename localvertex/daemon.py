@@ -22,6 +22,7 @@ from pathlib import Path
 
 from localvertex.home import Home
 from localvertex.redirect import without_redirect
+from localvertex.workloads import runners
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
@@ -43,12 +44,14 @@ class Running:
         port: its proxy's, on 127.0.0.1.
         started: seconds since 1970.
         images: the file of its image table; empty for none.
+        runner: what it runs containers with, of localvertex.workloads.runners.
     """
 
     pid: int
     port: int
     started: float
     images: str = ""
+    runner: str = runners.DEFAULT
 
 
 def find(home: Home) -> Running | None:
@@ -59,6 +62,14 @@ def find(home: Home) -> Running | None:
         return Running(**json.loads(_description(home).read_text()))
     except (FileNotFoundError, ValueError):
         return None
+
+
+def _last_runner(home: Home) -> str:
+    """What the server of a state folder runs containers with, or did when it last ran."""
+    try:
+        return str(json.loads(_description(home).read_text())["runner"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return runners.DEFAULT
 
 
 def last_port(home: Home) -> int | None:
@@ -72,8 +83,11 @@ def last_port(home: Home) -> int | None:
 def start(home: Home, environment: Mapping[str, str] = os.environ) -> tuple[Running, bool]:
     """Make sure that the server runs.
 
+    One that runs containers with another runner than the environment asks for is started anew; what is under way goes
+    on in it.
+
     Args:
-        environment: the server's; LOCALVERTEX_PORT asks for a port.
+        environment: the server's; LOCALVERTEX_PORT asks for a port, LOCALVERTEX_RUNNER for a runner.
 
     Returns:
         The server, and whether it was started just now.
@@ -84,7 +98,9 @@ def start(home: Home, environment: Mapping[str, str] = os.environ) -> tuple[Runn
     home.create()
     with _exclusive(_start_lock(home)):
         if running := find(home):
-            return running, False
+            if environment.get(runners.VARIABLE, running.runner) == running.runner:
+                return running, False
+            _end(home)
         return _launch(home, environment), True
 
 
@@ -107,15 +123,18 @@ def reset(home: Home) -> None:
         DaemonError: the folder is not a state folder, or holds something else too; nothing is deleted then.
     """
     from localvertex import database
-    from localvertex.workloads.process import ProcessRunner
+    from localvertex.workloads import WorkloadError
     from localvertex.workloads.table import ImageTable
 
     check_resettable(home)
     with _exclusive(_start_lock(home)):
         _end(home)
         check_resettable(home)
-        # What a killed server left running would write on, and nobody could find it any more.
-        ProcessRunner(home, ImageTable((), home.path), {}).sweep()
+        try:
+            # What a killed server left running would write on, and nobody could find it any more.
+            runners.make(_last_runner(home), home, ImageTable((), home.path), {}).sweep()
+        except WorkloadError as error:
+            raise DaemonError(f"{error}; nothing was deleted") from error
         try:
             database.erase(home.store_url)
         except database.DatabaseError as error:
@@ -206,13 +225,14 @@ def listen(home: Home, port: int) -> socket.socket:
     return taken
 
 
-def announce(home: Home, port: int, images: Path | None = None) -> None:
+def announce(home: Home, port: int, images: Path | None = None, runner: str = runners.DEFAULT) -> None:
     """Say that this process serves and is ready.
 
     Args:
         images: the file of its image table.
+        runner: what it runs containers with.
     """
-    running = Running(os.getpid(), port, time.time(), str(images or ""))
+    running = Running(os.getpid(), port, time.time(), str(images or ""), runner)
     _write(_description(home), json.dumps(asdict(running)))
 
 

@@ -20,6 +20,7 @@ _CONTENTS = {
     "logs": "what tasks, jobs and the server printed",
     "keys": "the keys that shells under `localvertex env` use",
     "localvertex.toml": "the image table",
+    "bigquery": "requests that endpoints logged",
     "uploads": "",
     "trials": "",
     "tmp": "",

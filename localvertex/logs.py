@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,15 +62,16 @@ class LogReader:
         """Names of the tasks that have printed anything."""
         return sorted({source.task for source in self._sources()})
 
-    def read(self, task: str | None = None, tail: int | None = None) -> Iterator[Line]:
+    def read(self, task: str | None = None, tail: int | None = None, last: int | None = None) -> Iterator[Line]:
         """What has been printed, task by task.
 
         Args:
             task: only this one.
             tail: only the last so many lines of each file.
+            last: look only at so many bytes at the end of each file.
         """
         for source in self._sources(task):
-            lines, _ = _lines(source.path, 0, ended=True)
+            lines, _ = _lines(source.path, _start(source.path, last), ended=True)
             for text in _last(lines, tail):
                 yield Line(source.task, source.name, text)
 
@@ -131,6 +134,17 @@ def _lines(path: Path, start: int, *, ended: bool) -> tuple[list[str], int]:
     # A progress bar rewrites its line: a terminal shows what stands after the last carriage return.
     lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
     return lines[:-1] if not lines[-1] else lines, start + whole
+
+
+def _start(path: Path, last: int | None) -> int:
+    """Where the last bytes of a file begin: with a line."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if last is not None and size > last:
+            file.seek(size - last)
+            file.readline(last)
+            return file.tell()
+    return 0
 
 
 def _last(lines: list[str], count: int | None) -> list[str]:

@@ -1,5 +1,6 @@
-"""Which accelerators go with which machine types, and how many of them: nothing of it is provided here, but what Vertex
-AI would refuse is refused.
+"""Which accelerators go with which machine types, and how many of them; and what a machine limits containers to.
+
+Accelerators are not provided here, but what Vertex AI would refuse is refused.
 
 Sources: https://cloud.google.com/vertex-ai/docs/training/configure-compute#gpu-compatibility-table (custom jobs),
 https://cloud.google.com/vertex-ai/docs/predictions/configure-compute#gpus (deployed models, batch prediction),
@@ -18,8 +19,11 @@ from dataclasses import dataclass, field
 from google.api_core import exceptions
 from google.cloud.aiplatform_v1.types import AcceleratorType, MachineSpec, WorkerPoolSpec
 
+from localvertex.workloads import Limits
+
 _FORM = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
 _TOPOLOGY = re.compile(r"\d+x\d+(x\d+)?")
+_GIGABYTE = 2**30
 _MOST_CPUS = 96
 _MOST_MEMORY = 624
 
@@ -75,6 +79,15 @@ def check(spec: MachineSpec, where: str, *, serving: bool = False) -> None:
             f"accelerator_count ({wanted})."
         )
     _check_topology(name, machine, spec.tpu_topology, where, serving)
+
+
+def limits(spec: MachineSpec) -> Limits:
+    """What a container on a machine may take; nothing is known of the memory of some series."""
+    name = spec.machine_type
+    machine = _MACHINES.get(name, Machine())
+    last = name.rpartition("-")[2]
+    cpus = machine.cpus or (int(last) if last.isdecimal() else 0)
+    return Limits(cpus, int(machine.memory * _GIGABYTE))
 
 
 def check_worker_pools(pools: Sequence[WorkerPoolSpec], where: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from anyio import to_thread
 
 from localvertex import daemon
 from localvertex.access import Access
+from localvertex.api import bigquery_frontend, logging_frontend
 from localvertex.api.grpc_frontend import serve_grpc
 from localvertex.api.http_frontend import HttpFrontend
 from localvertex.api.http_protocol import HttpProtocol
@@ -25,7 +27,8 @@ from localvertex.api.rest_frontend import RestFrontend
 from localvertex.api.storage_frontend import StorageFrontend
 from localvertex.buckets import Buckets
 from localvertex.console.frontend import ConsoleFrontend
-from localvertex.console.predictions import Predictions
+from localvertex.console.pages import sections
+from localvertex.console.services import ConsoleServices
 from localvertex.console.sessions import Sessions
 from localvertex.engine import Engine
 from localvertex.home import Home
@@ -41,13 +44,13 @@ from localvertex.services.operations import Operations
 from localvertex.services.pipelines import PipelineService
 from localvertex.services.prediction import PredictionService
 from localvertex.services.projects import Projects
+from localvertex.services.request_log import RequestLog
 from localvertex.services.schedules import ScheduleService
 from localvertex.services.tensorboard import TensorboardService
 from localvertex.services.training import TrainingPipelineService
 from localvertex.services.tuning import TuningJobs
 from localvertex.store import Store, StoreError
-from localvertex.workloads import WorkloadError
-from localvertex.workloads.process import ProcessRunner
+from localvertex.workloads import Runner, WorkloadError, runners
 from localvertex.workloads.table import ImageTable, find_table
 
 _HTTP_THREADS = 64
@@ -63,14 +66,14 @@ class Services:
 
     Args:
         home: the state folder.
-        port: of the proxy, for the processes that the services start.
+        runner: starts what the services run.
     """
 
-    def __init__(self, home: Home, port: int) -> None:
+    def __init__(self, home: Home, runner: Runner) -> None:
         self.store = Store(home.store_url)
         self.buckets = Buckets(home, self.store)
         self.projects = Projects(self.store, home)
-        self._runner = ProcessRunner(home, ImageTable.load(home), redirect_environment(home, port))
+        self._runner = runner
         self._operations = operations = Operations(self.store)
         custom = CustomJobs(self.store, home, self._runner)
         jobs = JobService(self.store, operations, custom, TuningJobs(self.store, home, custom))
@@ -79,15 +82,33 @@ class Services:
         endpoints = EndpointService(self.store, home, operations, self._runner, models)
         batches = BatchPredictionService(self.store, home, self.buckets, operations, self._runner, models)
         engine = Engine(self.store, home, self.buckets, self._runner, Lineage(self.store, home))
-        prediction = PredictionService(endpoints)
-        self.predictions = Predictions(self.store, prediction)
+        self.requests = RequestLog(home)
+        self.journal = engine.journal
+        prediction = PredictionService(endpoints, self.requests)
         pipelines = PipelineService(self.store, home, operations, engine)
         schedules = ScheduleService(self.store, operations, pipelines)
+        metadata = MetadataService(self.store, home, operations)
+        tensorboards = TensorboardService(self.store, operations)
+        self.console = ConsoleServices(
+            home,
+            self.store,
+            self.buckets,
+            engine=engine,
+            pipelines=pipelines,
+            schedules=schedules,
+            jobs=jobs,
+            models=models,
+            endpoints=endpoints,
+            prediction=prediction,
+            batches=batches,
+            metadata=metadata,
+            tensorboards=tensorboards,
+        )
         self.api = [
             self.projects,
             operations,
-            MetadataService(self.store, home, operations),
-            TensorboardService(self.store, operations),
+            metadata,
+            tensorboards,
             jobs,
             batches,
             models,
@@ -103,7 +124,7 @@ class Services:
     def resume(self) -> None:
         """Take up what an earlier server left: end its processes, then go on with its work."""
         if swept := self._runner.sweep():
-            log.info("ended %d processes that an earlier server had left", swept)
+            log.info("ended %d processes or containers that an earlier server had left", swept)
         self._operations.resume()
         for worker in self._workers:
             worker.resume()
@@ -134,35 +155,40 @@ def serve(home: Home, port: int) -> None:
     """
     home.create()
     taken = daemon.take(home)
-    _check_images(home)
-    asyncio.run(_serve(home, daemon.listen(home, port), taken))
+    listening = daemon.listen(home, port)
+    runner = _runner(home, listening.getsockname()[1])
+    asyncio.run(_serve(home, runner, listening, taken))
 
 
-def _check_images(home: Home) -> None:
+def _runner(home: Home, port: int) -> Runner:
     try:
-        ImageTable.load(home)
+        return runners.make(runners.wanted(os.environ), home, ImageTable.load(home), redirect_environment(home, port))
     except WorkloadError as error:
         raise daemon.DaemonError(str(error)) from error
 
 
-def _services(home: Home, port: int) -> Services:
+def _services(home: Home, runner: Runner) -> Services:
     try:
-        return Services(home, port)
+        return Services(home, runner)
     except StoreError as error:
         raise daemon.DaemonError(str(error)) from error
 
 
-async def _serve(home: Home, listening: socket.socket, taken: int) -> None:
+async def _serve(home: Home, runner: Runner, listening: socket.socket, taken: int) -> None:
     port = listening.getsockname()[1]
     access = Access(home)
-    services = _services(home, port)
+    services = _services(home, runner)
     table = MethodTable(services.api, services.projects.number_of)
     storage = StorageFrontend(services.buckets, services.projects)
     # Connections made from here on wait in the queue until what was left unfinished is in order.
     services.resume()
     grpc_server, grpc_port = serve_grpc(table, access.verify)
-    own, console = OwnFrontend(services.store), ConsoleFrontend(Sessions(home), services.predictions)
-    http = _http_server(HttpFrontend(access, RestFrontend(table), storage, own, console))
+    own, console = OwnFrontend(services.store), ConsoleFrontend(Sessions(home), sections(services.console))
+    others = {
+        logging_frontend.HOST: logging_frontend.LoggingFrontend(home, services.journal).answer,
+        bigquery_frontend.HOST: bigquery_frontend.BigQueryFrontend(services.requests).answer,
+    }
+    http = _http_server(HttpFrontend(access, RestFrontend(table), storage, own, console, others))
     with socket.socket(proto=socket.IPPROTO_TCP) as inner:
         inner.bind(("127.0.0.1", 0))
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -172,7 +198,7 @@ async def _serve(home: Home, listening: socket.socket, taken: int) -> None:
         front = await proxy.start(listening)
         gc.freeze()
         gc.enable()
-        daemon.announce(home, port, find_table(home))
+        daemon.announce(home, port, find_table(home), runners.wanted(os.environ))
         log.info("ready on 127.0.0.1:%d", port)
         watching = asyncio.create_task(_end_with_folder(home, taken, http))
         await serving

@@ -1,269 +1,233 @@
-"""Deploy: a new version of a model takes over an endpoint's traffic once it answers as it did at export.
+"""Deploy: a challenger that beat the champion takes over its endpoint, first a share of the traffic, then all.
 
-A prediction cannot be addressed to one of an endpoint's models: traffic decides. So the version is first
-tried at an endpoint of its own, `<endpoint>-candidate`, which nobody else asks and which is gone at the end.
+1. It is tried at an endpoint of its own, `<endpoint>-candidate`, which nobody else asks and which is gone at the end:
+   an answer that is not export's is never given to a client.
+2. It gets `canary_share` percent of the endpoint's traffic, and is held against the champion under the same load.
+3. It gets all traffic, then the alias `champion`; the old version becomes `previous`, and is stopped.
+
+Whatever goes wrong, traffic goes back to the champion. A killed attempt leaves the champion serving (until step 3, the
+old one), and the next one clears up behind it. What is deployed decides, not what was done before.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
-import math
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from images import executor
 from images.executor import ExecutorOutput, UserError
-from images.launcher import api
+from images.launcher import api, canary, registry
+from images.launcher.endpoints import Deployed, Endpoint, champion
+from images.launcher.registry import PROMOTED, REFUSED, WITHDRAWN, Registry, Version
+from images.launcher.rest import Vertex
 
-HEALTH_ROUTE, PREDICT_ROUTE, PORT = "/health", "/predict", 8080
-TOLERANCE = 0.01
-"""By how much a confidence may differ from export's: another processor sums in another order."""
-
-BATCH = 8
-"""Instances a request: Vertex AI takes 1.5 MB at most."""
-
-DEPLOY_TIMEOUT = 3600.0
-CALL_TIMEOUT = 600.0
-"""Seconds that an operation of the service may take: those that start machines, and the others."""
+BEFORE = 40
+"""Requests to the champion alone, before the canary."""
 
 
-def deploy(
-    vertex: Vertex,
-    model_name: str,
-    endpoint_name: str,
-    saved_model_uri: str,
-    serving_image: str,
-    machine_type: str,
-    samples: Sequence[Mapping[str, Any]],
-    metrics: Mapping[str, float],
-) -> tuple[str, str, list[dict[str, Any]]]:
-    """Uploads, tries, and moves the traffic; what an earlier attempt has already done is not done again.
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is to be released, and how.
 
-    Args:
-        vertex: the services.
+    Attributes:
         model_name: display name in the Model Registry.
         endpoint_name: display name of the endpoint.
         saved_model_uri: gs:// folder of the SavedModel.
         serving_image: container image that answers predictions.
         machine_type: that it runs on.
+        canary_share: percent of the traffic, 1 to 99, that the challenger gets at first.
+        logged_share: of the requests, 0 to 1, that are logged.
+        champion: number of the version that the verdict is about; empty if there was none.
+        attempt: this attempt's name.
         samples: lines of `smoke.jsonl`.
         metrics: scores to note on the version.
+        verdict: what challenge wrote: `passed` and `reason`.
+    """
 
-    Returns:
-        The version's resource name with `@version`, the endpoint's resource name, and the rows
-        `{"truth", "answer", "confidence"}` of the samples.
+    model_name: str
+    endpoint_name: str
+    saved_model_uri: str
+    serving_image: str
+    machine_type: str
+    canary_share: int
+    logged_share: float
+    champion: str
+    attempt: str
+    samples: Sequence[Mapping[str, Any]]
+    metrics: Mapping[str, float]
+    verdict: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came of it.
+
+    Attributes:
+        outcome: `promoted`, `refused` or `withdrawn`.
+        reason: in one line.
+        version: `<model>@<number>` that serves now; empty if none does.
+        endpoint: resource name; empty if there is none.
+        rows: `{"truth", "answer", "confidence"}` of the samples, as the challenger answered them when it was tried.
+    """
+
+    outcome: str
+    reason: str
+    version: str
+    endpoint: str
+    rows: Sequence[Mapping[str, Any]] = ()
+
+
+def release(vertex: Vertex, plan: Plan) -> Outcome:
+    """Releases a challenger, or keeps it out; what an earlier attempt has already done is not done again.
 
     Raises:
-        UserError: the version does not answer as expected. Traffic is where it was.
+        UserError: the challenger does not answer as expected, fails, or is slow. Traffic is where it was.
     """
-    version = vertex.version(model_name, saved_model_uri, serving_image, metrics)
-    print(f"model {version}")
-    print(f"trying it with {len(samples)} smoke predictions")
-    with vertex.candidate(f"{endpoint_name}-candidate") as candidate:
-        vertex.deploy(candidate, version, machine_type, {"0": 100})
-        answers = vertex.predict(candidate, [sample["instance"] for sample in samples])
-        wrong = disagreements(samples, answers)
-        if wrong:
-            raise UserError(
-                f"{len(wrong)} of {len(samples)} smoke predictions of {version} are not what export saw; "
-                f"{endpoint_name} keeps its traffic where it was. First: {wrong[0]}"
-            )
-    print("all as expected; moving the traffic")
-    endpoint = vertex.endpoint(endpoint_name) or vertex.create_endpoint(endpoint_name)
-    vertex.take_over(endpoint, version, machine_type)
-    vertex.make_default(version)
-    print(f"endpoint {endpoint}")
-    rows = [
+    models = Registry(vertex, plan.model_name)
+    challenger = models.find(plan.saved_model_uri, plan.serving_image)
+    if challenger is None:
+        challenger = models.upload(plan.saved_model_uri, plan.serving_image, registry.labels(plan.metrics))
+    print(f"model {challenger.name}")
+    endpoint = Endpoint.find(vertex, plan.endpoint_name)
+    serving = tidy(endpoint, models) if endpoint else None
+    if serving is not None and serving.version == challenger.name:
+        return _ended(plan, models, endpoint, challenger, PROMOTED)
+    if challenger.labels.get(registry.VERDICT) == WITHDRAWN:
+        return _ended(plan, models, endpoint, challenger, WITHDRAWN, serving)
+    models.give(challenger, registry.CHALLENGER)
+    if not plan.verdict["passed"]:
+        return _ended(plan, models, endpoint, challenger, REFUSED, serving)
+    if serving is not None and serving.version.rpartition("@")[2] != plan.champion:
+        raise UserError(
+            f"{plan.endpoint_name} now serves version {serving.version.rpartition('@')[2]}, but the challenger was "
+            f"compared with {plan.champion or 'none'}; run the pipeline again"
+        )
+    rows = _tried(vertex, plan, challenger)
+    if endpoint is None:
+        endpoint = Endpoint.create(vertex, plan.endpoint_name)
+        print(f"endpoint {endpoint.name}")
+    models.note(challenger, **{registry.OPPONENT: plan.champion or registry.NONE})
+    if serving is None:
+        new = endpoint.deploy(challenger.name, plan.machine_type, 100)
+    else:
+        new = _canary(endpoint, serving, challenger, plan)
+        endpoint.give_all(new)
+    models.crown(challenger)
+    endpoint.keep_only(new)
+    return dataclasses.replace(_ended(plan, models, endpoint, challenger, PROMOTED), rows=rows)
+
+
+def tidy(endpoint: Endpoint, models: Registry) -> Deployed | None:
+    """Ends what a killed attempt began: the champion has all traffic and the alias, and nothing else is deployed.
+
+    Returns:
+        The champion; None where nothing serves.
+    """
+    endpoint.come_to_rest()
+    crowned = models.with_alias(registry.CHAMPION)
+    deployed = endpoint.deployed()
+    serving = champion(deployed, crowned.name if crowned else "")
+    if serving is None:
+        return None
+    if len(deployed) > 1:
+        print(f"clearing up: {serving.version} serves, {len(deployed) - 1} other is stopped")
+        endpoint.keep_only(serving)
+    if crowned is None or crowned.name != serving.version:
+        models.crown(models.get(serving.version))
+    return serving
+
+
+def _tried(vertex: Vertex, plan: Plan, challenger: Version) -> list[dict[str, Any]]:
+    """The challenger's answers to the samples, at an endpoint that nobody else asks.
+
+    Raises:
+        UserError: they are not what export saw.
+    """
+    print(f"trying it with {len(plan.samples)} smoke predictions")
+    with _candidate(vertex, f"{plan.endpoint_name}-candidate") as candidate:
+        candidate.deploy(challenger.name, plan.machine_type, 100)
+        answers = candidate.predict([sample["instance"] for sample in plan.samples])
+    wrong = canary.disagreements(plan.samples, answers)
+    if wrong:
+        raise UserError(
+            f"{len(wrong)} of {len(plan.samples)} smoke predictions of {challenger.name} are not what export saw; "
+            f"{plan.endpoint_name} keeps its traffic where it was. First: {wrong[0]}"
+        )
+    return [
         {"truth": sample["truth"], "answer": answer[sample["answer"]], "confidence": answer["confidence"]}
-        for sample, answer in zip(samples, answers, strict=True)
+        for sample, answer in zip(plan.samples, answers, strict=True)
     ]
-    return version, endpoint, rows
 
 
-def disagreements(samples: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Where answers are not what export saw: another answer, or a confidence further off than `TOLERANCE`."""
-    wrong = []
-    for sample, given in zip(samples, answers, strict=True):
-        name, expected = sample["answer"], sample["expected"]
-        same = given.get(name) == expected[name]
-        if not (same and math.isclose(given["confidence"], expected["confidence"], abs_tol=TOLERANCE)):
-            wrong.append(
-                f"{sample['instance'].get('key', '?')}: answered {given.get(name)!r} "
-                f"({given.get('confidence')}), expected {expected[name]!r} ({expected['confidence']})"
-            )
-    return wrong
+@contextlib.contextmanager
+def _candidate(vertex: Vertex, name: str) -> Iterator[Endpoint]:
+    """An endpoint for the time of a trial; one that a killed attempt left behind is removed first."""
+    while left_over := Endpoint.find(vertex, name):
+        left_over.delete()
+    endpoint = Endpoint.create(vertex, name)
+    try:
+        with api.on_cancel(endpoint.delete):
+            yield endpoint
+    finally:
+        if Endpoint.find(vertex, name):
+            endpoint.delete()
 
 
-def labels(metrics: Mapping[str, float]) -> dict[str, str]:
-    """Scores as labels, which hold small letters, digits, dashes and underscores: 0.0312 is `0_0312`."""
-    return {
-        re.sub(r"[^a-z0-9_-]", "_", name.lower())[:63]: re.sub(r"[^a-z0-9_-]", "_", f"{value:.4f}")[:63]
-        for name, value in metrics.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    }
+def _canary(endpoint: Endpoint, serving: Deployed, challenger: Version, plan: Plan) -> Deployed:
+    """The challenger, deployed with its share and found fit.
 
-
-class Vertex:
-    """Model Registry, endpoints and predictions of one project and region.
-
-    Args:
-        project: Google Cloud project.
-        location: region.
+    Raises:
+        UserError: it is not; the champion has all traffic again, and the challenger is stopped.
     """
+    before = canary.send(endpoint, plan.samples, BEFORE)
+    back = lambda: endpoint.keep_only(serving)  # noqa: E731
+    try:
+        with api.on_cancel(back):
+            print(f"all as expected; it gets {plan.canary_share} % of the traffic")
+            new = endpoint.deploy(challenger.name, plan.machine_type, plan.canary_share)
+            most = canary.PATIENCE * canary.ENOUGH * 100 // plan.canary_share
+            during = canary.send(endpoint, plan.samples, most, until=new.id)
+            wrong = canary.complaint(before, during, serving, new)
+            if wrong:
+                raise UserError(f"{challenger.name} is rolled back, {serving.version} serves on: {wrong}")
+    except BaseException:
+        back()
+        raise
+    print(
+        f"{during.count(new.id)} of {len(during.answers)} answers are its own, half of them within "
+        f"{1000 * during.median(new.id):.0f} ms, the champion's {1000 * during.median(serving.id):.0f} ms; it gets all"
+    )
+    return new
 
-    def __init__(self, project: str, location: str) -> None:
-        from google.cloud import aiplatform_v1
 
-        self._parent = f"projects/{project}/locations/{location}"
-        self._models = api.client(aiplatform_v1.ModelServiceClient, location)
-        self._endpoints = api.client(aiplatform_v1.EndpointServiceClient, location)
-        self._predictions = api.client(aiplatform_v1.PredictionServiceClient, location)
-
-    def version(self, name: str, artifact_uri: str, image: str, metrics: Mapping[str, float]) -> str:
-        """The version with this SavedModel and image, uploaded if there is none; `<model>@<version>`.
-
-        Args:
-            name: display name of the model. If there is such a model the upload is a new version of it.
-            artifact_uri: gs:// folder of the SavedModel.
-            image: container image that answers predictions.
-            metrics: scores to note on a new version.
-        """
-        request = {"parent": self._parent, "filter": f'display_name="{name}"'}
-        found = [model for model in self._models.list_models(request=request) if model.display_name == name]
-        parent_model = found[0].name.partition("@")[0] if found else ""
-        versions: Iterable[Any] = self._models.list_model_versions(name=parent_model) if parent_model else ()
-        for version in versions:
-            if version.artifact_uri == artifact_uri and version.container_spec.image_uri == image:
-                return f"{version.name.partition('@')[0]}@{version.version_id}"
-        model = {
-            "display_name": name,
-            "artifact_uri": artifact_uri,
-            "labels": labels(metrics),
-            "container_spec": {
-                "image_uri": image,
-                "health_route": HEALTH_ROUTE,
-                "predict_route": PREDICT_ROUTE,
-                "ports": [{"container_port": PORT}],
-            },
-        }
-        upload = {"parent": self._parent, "parent_model": parent_model, "model": model}
-        done = self._models.upload_model(request=upload).result(timeout=CALL_TIMEOUT)
-        return f"{done.model.partition('@')[0]}@{done.model_version_id}"
-
-    def endpoint(self, name: str) -> str | None:
-        """The resource name of the endpoint with this display name."""
-        request = {"parent": self._parent, "filter": f'display_name="{name}"'}
-        found = (endpoint for endpoint in self._endpoints.list_endpoints(request=request))
-        return next((endpoint.name for endpoint in found if endpoint.display_name == name), None)
-
-    def create_endpoint(self, name: str) -> str:
-        """Makes an endpoint with this display name."""
-        request = {"parent": self._parent, "endpoint": {"display_name": name}}
-        operation = self._endpoints.create_endpoint(request=request)
-        return str(operation.result(timeout=CALL_TIMEOUT).name)
-
-    @contextlib.contextmanager
-    def candidate(self, name: str) -> Iterator[str]:
-        """An endpoint for the time of a trial; one that a killed attempt left behind is removed first."""
-        while left_over := self.endpoint(name):
-            self._delete(left_over)
-        endpoint = self.create_endpoint(name)
-        try:
-            with api.on_cancel(lambda: self._delete(endpoint)):
-                yield endpoint
-        finally:
-            if self.endpoint(name) == endpoint:
-                self._delete(endpoint)
-
-    def deploy(self, endpoint: str, version: str, machine_type: str, traffic: Mapping[str, int]) -> None:
-        """Starts a version at an endpoint and waits until it answers.
-
-        Args:
-            endpoint: resource name.
-            version: `<model>@<version>`.
-            machine_type: Compute Engine machine.
-            traffic: percent by deployed model; `0` stands for the new one.
-
-        Raises:
-            UserError: it does not start.
-        """
-        from google.api_core.exceptions import GoogleAPICallError
-
-        resources = {
-            "machine_spec": {"machine_type": machine_type},
-            "min_replica_count": 1,
-            "max_replica_count": 1,
-        }
-        deployed = {
-            "model": version,
-            "display_name": version.rpartition("/")[2],
-            "dedicated_resources": resources,
-        }
-        request = {"endpoint": endpoint, "deployed_model": deployed, "traffic_split": dict(traffic)}
-        try:
-            self._endpoints.deploy_model(request=request).result(timeout=DEPLOY_TIMEOUT)
-        except GoogleAPICallError as error:
-            raise UserError(f"{version} does not start; traffic stays where it was: {error.message}") from error
-
-    def take_over(self, endpoint: str, version: str, machine_type: str) -> None:
-        """Starts a version beside the present one, gives it all traffic in one update, stops the others."""
-        if version not in self._deployed(endpoint).values():
-            present = dict(self._endpoints.get_endpoint(name=endpoint).traffic_split)
-            self.deploy(endpoint, version, machine_type, {**present, "0": 0} if present else {"0": 100})
-        deployed = self._deployed(endpoint)
-        chosen = next(key for key, model in deployed.items() if model == version)
-        traffic = {key: 100 if key == chosen else 0 for key in deployed}
-        request = {
-            "endpoint": {"name": endpoint, "traffic_split": traffic},
-            "update_mask": {"paths": ["traffic_split"]},
-        }
-        self._endpoints.update_endpoint(request=request)
-        for key in deployed:
-            if key != chosen:
-                self._undeploy(endpoint, key, {chosen: 100})
-
-    def make_default(self, version: str) -> None:
-        """Makes a version the one that the model's bare name stands for."""
-        self._models.merge_version_aliases(name=version, version_aliases=["default"])
-
-    def predict(self, endpoint: str, instances: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """The endpoint's answers, in the order of the instances.
-
-        Raises:
-            UserError: it refuses or fails a request.
-        """
-        from google.api_core.exceptions import GoogleAPICallError
-        from google.protobuf import json_format, struct_pb2
-
-        answers: list[dict[str, Any]] = []
-        for start in range(0, len(instances), BATCH):
-            values = [
-                json_format.ParseDict(dict(entry), struct_pb2.Value()) for entry in instances[start : start + BATCH]
-            ]
-            try:
-                response = self._predictions.predict(endpoint=endpoint, instances=values, timeout=CALL_TIMEOUT)
-            except GoogleAPICallError as error:
-                raise UserError(f"a smoke prediction failed; traffic stays where it was: {error.message}") from error
-            answers += json_format.MessageToDict(type(response).pb(response))["predictions"]
-        return answers
-
-    def _deployed(self, endpoint: str) -> dict[str, str]:
-        """`<model>@<version>` by id of the deployed model."""
-        found = self._endpoints.get_endpoint(name=endpoint).deployed_models
-        return {entry.id: f"{entry.model.partition('@')[0]}@{entry.model_version_id}" for entry in found}
-
-    def _undeploy(self, endpoint: str, deployed_model: str, traffic: Mapping[str, int]) -> None:
-        request = {"endpoint": endpoint, "deployed_model_id": deployed_model, "traffic_split": dict(traffic)}
-        self._endpoints.undeploy_model(request=request).result(timeout=CALL_TIMEOUT)
-
-    def _delete(self, endpoint: str) -> None:
-        for deployed_model in self._deployed(endpoint):
-            self._undeploy(endpoint, deployed_model, {})
-        self._endpoints.delete_endpoint(name=endpoint).result(timeout=CALL_TIMEOUT)
+def _ended(
+    plan: Plan,
+    models: Registry,
+    endpoint: Endpoint | None,
+    challenger: Version,
+    outcome: str,
+    serving: Deployed | None = None,
+) -> Outcome:
+    """Notes what came of the challenger on its version."""
+    if endpoint is not None:
+        project = endpoint.name.split("/")[1]
+        name = "".join(each if each.isalnum() else "_" for each in plan.endpoint_name)
+        endpoint.log_requests(plan.logged_share, f"bq://{project}.requests.{name}")
+    notes = {registry.VERDICT: outcome, registry.ATTEMPT: plan.attempt}
+    if outcome == REFUSED:
+        notes[registry.OPPONENT] = plan.champion or registry.NONE
+    models.note(challenger, **notes)
+    reason = str(plan.verdict["reason"])
+    if outcome == WITHDRAWN:
+        reason = f"version {challenger.number} was rolled back by hand; another model is needed, or make rollback again"
+    version = challenger.name if outcome == PROMOTED else serving.version if serving else ""
+    print(f"{outcome}: {reason}")
+    return Outcome(outcome, reason, version, endpoint.name if endpoint else "")
 
 
 def read_samples(folder: str) -> list[dict[str, Any]]:
@@ -282,19 +246,23 @@ def read_samples(folder: str) -> list[dict[str, Any]]:
     return samples
 
 
-def read_metrics(file: str) -> dict[str, float]:
-    """Reads evaluate's metrics.
+def read_json(flag: str, file: str) -> dict[str, Any]:
+    """Reads a JSON object that another stage wrote.
+
+    Args:
+        flag: that names the file, for the message.
+        file: its path.
 
     Raises:
         UserError: no JSON object.
     """
     try:
-        metrics = json.loads(Path(file).read_text(encoding="utf-8"))
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"--metrics={file}: cannot be read ({error})") from None
-    if not isinstance(metrics, dict):
-        raise UserError(f"--metrics={file}: must be one JSON object of names and numbers")
-    return metrics
+        raise UserError(f"--{flag}={file}: cannot be read ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"--{flag}={file}: must be one JSON object")
+    return content
 
 
 def main(argv: Sequence[str]) -> None:
@@ -306,30 +274,40 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--endpoint_name", required=True, help="display name of the endpoint")
     parser.add_argument("--serving_image", required=True, help="container image that answers predictions")
     parser.add_argument("--machine_type", required=True, help="Compute Engine machine that answers predictions")
+    parser.add_argument("--canary_share", type=int, default=10, help="percent of the traffic at first; default 10")
+    parser.add_argument("--logged_share", type=float, default=0.0, help="of the requests, 0 to 1; default 0")
     parser.add_argument("--saved_model_uri", required=True, help="gs:// folder that export wrote")
     parser.add_argument("--smoke", required=True, help="folder with smoke.jsonl, that export wrote")
     parser.add_argument("--metrics", required=True, help="JSON that evaluate wrote")
+    parser.add_argument("--verdict", required=True, help="JSON that challenge wrote")
+    parser.add_argument("--champion", default="", help="number of the version that the verdict is about")
+    parser.add_argument("--attempt", required=True, help="this attempt's name")
     parser.add_argument("--predictions", required=True, help="JSON file to write")
+    parser.add_argument("--outcome", required=True, help="JSON file to write")
     parser.add_argument("--executor_input", help="KFP's ExecutorInput; leave it out by hand")
-    flags = parser.parse_args(argv)
-    logged = ExecutorOutput(flags.executor_input)
-    samples, metrics = read_samples(flags.smoke), read_metrics(flags.metrics)
-    version, endpoint, rows = deploy(
-        Vertex(flags.project, flags.location),
-        model_name=flags.model_name,
-        endpoint_name=flags.endpoint_name,
-        saved_model_uri=flags.saved_model_uri,
-        serving_image=flags.serving_image,
-        machine_type=flags.machine_type,
-        samples=samples,
-        metrics=metrics,
+    flags = vars(parser.parse_args(argv))
+    logged = ExecutorOutput(flags.pop("executor_input"))
+    if not 1 <= flags["canary_share"] <= 99:
+        raise UserError(f"--canary_share={flags['canary_share']}: must be from 1 to 99, percent")
+    if not 0 <= flags["logged_share"] <= 1:
+        raise UserError(f"--logged_share={flags['logged_share']}: must be from 0 to 1")
+    vertex = Vertex(flags.pop("project"), flags.pop("location"))
+    predictions, file = flags.pop("predictions"), flags.pop("outcome")
+    plan = Plan(
+        samples=read_samples(flags.pop("smoke")),
+        metrics=read_json("metrics", flags.pop("metrics")),
+        verdict=read_json("verdict", flags.pop("verdict")),
+        **flags,
     )
-    with executor.whole(flags.predictions) as aside:
-        aside.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    service = f"https://{api.host(flags.location)}/v1"
-    logged.log("model", uri=f"{service}/{version}", resourceName=version)
-    logged.log("endpoint", uri=f"{service}/{endpoint}", resourceName=endpoint)
-    logged.log("predictions", digest=executor.digest(flags.predictions))
+    outcome = release(vertex, plan)
+    for path, content in ((predictions, outcome.rows), (file, dataclasses.asdict(outcome))):
+        with executor.whole(path) as aside:
+            aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name, resource in (("model", outcome.version), ("endpoint", outcome.endpoint)):
+        if resource:
+            logged.log(name, uri=f"{vertex.host}/{resource}", resourceName=resource)
+    logged.log("predictions", digest=executor.digest(predictions))
+    logged.log("outcome", outcome=outcome.outcome, reason=outcome.reason)
     logged.write()
 
 

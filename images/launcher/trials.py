@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import dataclasses
+import datetime
 import html
 import io
 import math
@@ -24,7 +25,7 @@ class Trial:
         state: Vertex's `Trial.State`, such as `SUCCEEDED` or `INFEASIBLE`.
         parameters: hyperparameters by name.
         curve: the metrics that each epoch reported, by epoch, which counts from 1.
-        seconds: from start to end.
+        seconds: from start to end, or until now.
         reason: why it is infeasible; else empty.
     """
 
@@ -44,13 +45,13 @@ class Trial:
             for measurement in measurements
             if measurement.metrics
         }
-        ended = trial.end_time and trial.start_time
+        end = trial.end_time or datetime.datetime.now(datetime.UTC)
         return cls(
             id=trial.id,
             state=trial.state.name,
             parameters={parameter.parameter_id: parameter.value for parameter in trial.parameters},
             curve=dict(sorted(curve.items())),
-            seconds=(trial.end_time - trial.start_time).total_seconds() if ended else 0.0,
+            seconds=max(0.0, (end - trial.start_time).total_seconds()) if trial.start_time else 0.0,
             reason=trial.infeasible_reason,
         )
 
@@ -78,6 +79,11 @@ class Trial:
 def winner(trials: Sequence[Trial]) -> Trial | None:
     """The usable trial with the lowest validation loss; of equals, the first."""
     return min((trial for trial in trials if trial.usable), key=lambda trial: trial.best[METRIC], default=None)
+
+
+def device_hours(trials: Sequence[Trial]) -> float:
+    """Hours of the machines of all trials together, up to now."""
+    return sum(trial.seconds for trial in trials) / 3600
 
 
 def cost(trials: Sequence[Trial], epochs: int) -> dict[str, int]:

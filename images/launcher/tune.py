@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 KIND = "HyperparameterTuningJob"
 GOING = ("JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING", "JOB_STATE_CANCELLING")
+
+UNDER_WAY = ("REQUESTED", "ACTIVE", "STOPPING")
+BUDGET_WAIT = 5.0
+"""Seconds between two looks at most where there is a budget to keep to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +46,9 @@ class Search:
         accelerator_type: of a trial; empty for none.
         accelerator_count: of a trial; 0 for none.
         strategy: `STANDARD` or `SPOT`.
+        tune_budget: device-hours of all trials together after which the search ends; 0: as long as it takes.
+        tpu_topology: of a trial's machine if it has TPUs; empty for others.
+        keras_backend: that a trial trains with.
     """
 
     system: str
@@ -54,12 +63,21 @@ class Search:
     accelerator_type: str = ""
     accelerator_count: int = 0
     strategy: str = "STANDARD"
+    tune_budget: float = 0.0
+    tpu_topology: str = ""
+    keras_backend: str = "tensorflow"
 
     def __post_init__(self) -> None:
-        """Raises UserError when a count is not at least 1."""
+        """Raises UserError when a count is not at least 1, or the budget is below 0."""
         for name in ("trial_epochs", "trial_examples", "max_trials", "parallel_trials"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name}={getattr(self, name)}: give at least 1")
+        if not 0 <= self.tune_budget < math.inf:
+            raise UserError(f"--tune_budget={self.tune_budget}: give device-hours, or 0 for no limit")
+
+    def is_spent(self, found: Sequence[Trial]) -> bool:
+        """Whether the trials have used up the budget."""
+        return 0 < self.tune_budget <= trials.device_hours(found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +103,12 @@ def job(search: Search, display_name: str) -> dict[str, Any]:
             "accelerator_type": search.accelerator_type,
             "accelerator_count": search.accelerator_count,
         }
+    if search.tpu_topology:
+        machine["tpu_topology"] = search.tpu_topology
     container = {
         "image_uri": search.trial_image,
         "command": ["python", "-m", "images.trainer.trial"],
+        "env": [{"name": "KERAS_BACKEND", "value": search.keras_backend}],
         "args": [
             f"--system={search.system}",
             f"--examples={search.examples}",
@@ -139,27 +160,44 @@ def tune(
     parent = f"projects/{project}/locations/{location}"
     name = (
         api.noted_job(Path(gcp_resources))
-        or _begun(client, parent, job_name)
+        or _begun(client, parent, search, job_name)
         or _create(client, parent, job(search, job_name))
     )
     print(f"tuning job {name}")
     api.note_job(Path(gcp_resources), KIND, name, location)
     with api.on_cancel(lambda: client.cancel_hyperparameter_tuning_job(name=name)):
-        done = _wait(client, name)
-    found = [Trial.of(trial) for trial in done.trials]
+        done, cut = _wait(client, name, search)
+    found = [_stopped(trial) if trial.id in (cut or ()) else trial for trial in map(Trial.of, done.trials)]
     best = trials.winner(found)
-    if done.state.name != "JOB_STATE_SUCCEEDED" or best is None:
+    by_budget = done.state.name == "JOB_STATE_CANCELLED" and (cut is not None or search.is_spent(found))
+    if by_budget and best is None:
+        raise UserError(
+            f"tuning job {name} spent its budget of {search.tune_budget:g} device-hours before a trial had a usable "
+            f"{METRIC}; raise tune_budget, or lower trial_examples"
+        )
+    if best is None or not (by_budget or done.state.name == "JOB_STATE_SUCCEEDED"):
         raise UserError(_failure(name, done, found))
     return _write(search, found, best, outputs)
 
 
-def _begun(client: aiplatform_v1.JobServiceClient, parent: str, display_name: str) -> str | None:
+def _is_over(job: aiplatform_v1.HyperparameterTuningJob, search: Search) -> bool:
+    """Whether a job came to its end, or was ended because its budget is spent."""
+    spent = search.is_spent([Trial.of(trial) for trial in job.trials])
+    return job.state.name == "JOB_STATE_SUCCEEDED" or (job.state.name == "JOB_STATE_CANCELLED" and spent)
+
+
+def _stopped(trial: Trial) -> Trial:
+    """A trial that ended with the budget counts for what it had reported, as one that is stopped early does."""
+    return dataclasses.replace(trial, state="SUCCEEDED", reason="") if trial.best else trial
+
+
+def _begun(client: aiplatform_v1.JobServiceClient, parent: str, search: Search, display_name: str) -> str | None:
     """The job that a launcher that is no more had started, unless it failed."""
     from google.cloud import aiplatform_v1
 
     request = {"parent": parent, "filter": f'display_name="{display_name}"'}
     for found in client.list_hyperparameter_tuning_jobs(aiplatform_v1.ListHyperparameterTuningJobsRequest(request)):
-        if found.display_name == display_name and found.state.name in (*GOING, "JOB_STATE_SUCCEEDED"):
+        if found.display_name == display_name and (found.state.name in GOING or _is_over(found, search)):
             return str(found.name)
     return None
 
@@ -174,10 +212,19 @@ def _create(client: aiplatform_v1.JobServiceClient, parent: str, message: dict[s
         raise UserError(f"Vertex AI refused the tuning job: {error.message}") from error
 
 
-def _wait(client: aiplatform_v1.JobServiceClient, name: str) -> aiplatform_v1.HyperparameterTuningJob:
+def _wait(
+    client: aiplatform_v1.JobServiceClient, name: str, search: Search
+) -> tuple[aiplatform_v1.HyperparameterTuningJob, set[str] | None]:
+    """Follows a job to its end, which it brings about when the budget is spent.
+
+    Returns:
+        The job in its final state, and the trials under way when it was ended so, by id; None: it was not.
+    """
+    from google.api_core.exceptions import FailedPrecondition
     from google.api_core.retry import Retry
 
     said = ""
+    cut: set[str] | None = None
     for wait in api.waits():
         found = client.get_hyperparameter_tuning_job(name=name, retry=Retry(timeout=600.0))
         line = _progress(found)
@@ -185,8 +232,14 @@ def _wait(client: aiplatform_v1.JobServiceClient, name: str) -> aiplatform_v1.Hy
             print(line)
             said = line
         if found.state.name not in GOING:
-            return found
-        time.sleep(wait)
+            return found, cut
+        known = [Trial.of(trial) for trial in found.trials]
+        if search.is_spent(known) and cut is None and found.state.name != "JOB_STATE_CANCELLING":
+            print(f"the budget of {search.tune_budget:g} device-hours is spent: ending the search", flush=True)
+            cut = {trial.id for trial in known if trial.state in UNDER_WAY}
+            with contextlib.suppress(FailedPrecondition):  # It has just ended by itself.
+                client.cancel_hyperparameter_tuning_job(name=name)
+        time.sleep(wait if not search.tune_budget else min(wait, BUDGET_WAIT))
     raise AssertionError("waits never end")
 
 
@@ -214,7 +267,11 @@ def _write(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     space = spaces.of(search.system)
     chosen = spaces.to_dict(spaces.parse(space, best.parameters))
-    metrics = {f"best_{METRIC}": best.best[METRIC], **trials.cost(found, search.trial_epochs)}
+    metrics = {
+        f"best_{METRIC}": best.best[METRIC],
+        **trials.cost(found, search.trial_epochs),
+        "device_hours": round(trials.device_hours(found), 4),
+    }
     with executor.whole(outputs.hyperparameters) as aside:
         aside.write_text(json.dumps(chosen, indent=2) + "\n")
     with executor.whole(outputs.trials) as aside:
@@ -238,7 +295,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--gcp_resources", required=True, help="file that names the job, to write or to go on from")
     for field in dataclasses.fields(Search):
         required = field.default is dataclasses.MISSING
-        kind = int if field.type == "int" else str
+        kind = {"int": int, "float": float}.get(str(field.type), str)
         parser.add_argument(
             f"--{field.name}", type=kind, required=required, default=None if required else field.default
         )

@@ -10,6 +10,9 @@ from images.trainer.records import Value
 from images.trainer.sources import Source
 
 NO_LOCATION = "no image location"
+NO_FILE = "described, but not in the folder"
+UNCOUNTED = (NO_LOCATION, NO_FILE)
+"""Reasons that are no fault of the source: whoever has a part of a public data set has its whole tables."""
 
 
 class Rejection(Exception):
@@ -18,16 +21,18 @@ class Rejection(Exception):
     Args:
         reason: the kind of fault, in the same words for every input that has it.
         detail: what is particular to this input.
+        counts: whether it counts among those left out; what is only put right, and listed so, does not.
     """
 
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason, detail)
+    def __init__(self, reason: str, detail: str = "", counts: bool = True) -> None:
+        super().__init__(reason, detail, counts)
         self.reason = reason
         self.detail = detail
+        self.counts = counts
 
     def bare(self) -> Rejection:
         """The same without a traceback, which would keep what was being decoded in memory."""
-        return Rejection(self.reason, self.detail)
+        return Rejection(self.reason, self.detail, self.counts)
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
@@ -43,6 +48,7 @@ class Candidate(NamedTuple):
         group: whom it comes from (a writer, a patient); inputs of a group share a split. "": not known.
         split: the split that the source puts it in; "": the source leaves that open.
         fault: why it cannot be used, when its listing already shows that.
+        notes: features of the example that its file does not hold, such as the view.
     """
 
     key: str
@@ -51,6 +57,7 @@ class Candidate(NamedTuple):
     group: str = ""
     split: str = ""
     fault: Rejection | None = None
+    notes: Mapping[str, Value] = {}
 
     @property
     def place(self) -> str:
@@ -73,9 +80,14 @@ class Labels(Protocol):
 class Data(Protocol):
     """A system's format. Pickled once into each worker process.
 
+    Where the network needs numbers of the training examples themselves, such as the mean of their pixels, a format has
+    two more methods: `summary(features)`, some numbers of an input, and `statistics(summaries)` of the training split,
+    which schema.json then holds.
+
     Attributes:
         group_name: what a group is: "writer", "patient"; where inputs have no group, they are split by content.
         stratified: every split holds the same share of each label.
+        identity: the feature by which duplicates are known; where there is no such attribute, all features together.
     """
 
     group_name: str

@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING, Any
 from images import executor
 from images.executor import ExecutorOutput, UserError
 from images.trainer import roles
+from images.trainer.cost import COLUMNS, taken
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from images.trainer.report import Number, Section
-
-BATCH = 256
 
 
 def evaluate(
@@ -52,16 +49,18 @@ def evaluate(
         UserError: an input is missing or malformed.
     """
     history = _history(model)
-    truths, answers, features = _read_test_split(system, examples, model)
+    from images.trainer.answering import read
     from images.trainer.report import page
 
+    truths, answers, features = read(system, examples, model)
+
     measured = roles.load(system, "metrics")
-    rates: dict[str, float] = measured.evaluate(truths, answers)
+    rates: dict[str, float] = measured.evaluate(truths, answers, features)
     shown = roles.load(system, "report")
     sections = shown.sections(rates, truths, answers, features, history)
     numbers = shown.numbers(rates)
     if baseline is not None:
-        beside = measured.evaluate(*_read_test_split(system, examples, baseline)[:2])
+        beside = measured.evaluate(*read(system, examples, baseline))
         sections.append(_comparison(model, numbers, baseline, shown.numbers(beside)))
         rates |= {f"baseline_{name}": rate for name, rate in beside.items() if not name.startswith("recall_")}
     if prices is not None:
@@ -95,26 +94,10 @@ def _cost(prices: Mapping[str, Any], *models: str) -> Section:
     """What each of the trainings took."""
     from images.trainer.report import Section
 
-    columns = ("", "workers", "machine", "wall time", "device-hours", "examples/s", "cost")
-    rows = [(name, *_taken(prices, model)) for name, model in zip(("this", "baseline"), models, strict=False)]
+    columns = ("", *COLUMNS)
+    rows = [(name, *taken(model, prices).cells()) for name, model in zip(("this", "baseline"), models, strict=False)]
     note = f"Prices of {prices['date']} from {prices['source']}. `make scale` compares more workers with one."
     return Section("What the training took", note, None, columns, rows)
-
-
-def _taken(prices: Mapping[str, Any], model: str) -> list[str]:
-    trained = json.loads((Path(model) / "training.json").read_text(encoding="utf-8"))
-    machine, accelerator = trained.get("machine_type", ""), trained.get("accelerator_type", "")
-    count = int(trained.get("accelerator_count", 0))
-    parts = [prices["machines"].get(machine), *([prices["accelerators"].get(accelerator)] * count)]
-    hours = trained["workers"] * trained["seconds"] / 3600
-    return [
-        str(trained["workers"]),
-        (machine or "not known") + (f", {count} {accelerator}" if count else ""),
-        f"{trained['seconds']:.0f} s",
-        f"{hours:.4f}",
-        f"{trained['examples_per_second']:,.0f}",
-        "not known" if None in parts else f"${hours * sum(parts):.4f}",
-    ]
 
 
 def _hyperparameters(model: str) -> dict[str, str]:
@@ -129,37 +112,6 @@ def _history(model: str) -> dict[str, list[float]]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {name: [float(row[name]) for row in rows] for name in rows[0]}
-
-
-def _read_test_split(
-    system: str, folder: str, model: str
-) -> tuple[list[bytes], dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
-    """The truths, the answers, and the features other than the label, of each example."""
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
-    from images.trainer import examples
-
-    schema = examples.schema(folder, system)
-    role = roles.load(system, "model")
-    network = keras.models.load_model(Path(model) / "model.keras", compile=False)
-
-    @tf.function(reduce_retracing=True)
-    def read(batch: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        return role.answers(network(role.inputs(batch), training=False), schema), role.truths(batch, schema)
-
-    truths: list[bytes] = []
-    answers: dict[str, list[np.ndarray]] = {}
-    features: dict[str, list[Any]] = {}
-    for batch in examples.batches(folder, schema, "test", BATCH):
-        answer, truth = read(batch)
-        truths += truth.numpy().tolist()
-        for name, values in answer.items():
-            answers.setdefault(name, []).append(values.numpy())
-        for name, values in batch.items():
-            features.setdefault(name, []).extend(values.numpy())
-    return truths, {name: np.concatenate(parts) for name, parts in answers.items()}, features
 
 
 def main(argv: Sequence[str]) -> None:

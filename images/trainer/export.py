@@ -10,6 +10,7 @@ import argparse
 import base64
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,10 @@ def export(system: str, examples: str, model: str, saved_model: str, smoke: str)
     signatures = serving.signatures(module.network, schema)
     with executor.whole(saved_model) as aside:
         tf.saved_model.save(module, str(aside), signatures=signatures)
+        # Where SavedModels keep what is not for TensorFlow: requests are compared with its statistics.
+        extra = aside / "assets.extra"
+        extra.mkdir()
+        shutil.copyfile(Path(examples) / "schema.json", extra / "schema.json")
     answer = tf.saved_model.load(saved_model).signatures["serving_default"]
     right = 0
     with executor.whole(smoke) as aside:

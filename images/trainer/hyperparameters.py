@@ -187,7 +187,9 @@ def parse(cls: type[Any], mapping: Mapping[str, Value]) -> Any:
             raise UserError(f"hyperparameter {name}: missing; give {space}")
         if not exists and name in mapping:
             raise UserError(f"hyperparameter {name}: only exists when {when}; leave it out")
-        if exists and name in mapping:
+        if exists and name not in mapping:
+            values[name] = field.default
+        elif exists:
             try:
                 values[name] = space.read(mapping[name])
             except ValueError:

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from images.executor import ExecutorOutput, UserError, digest, run, whole
 from images.trainer import records, roles, splits
-from images.trainer.candidates import NO_LOCATION, Candidate, Data, Labels, Rejection
+from images.trainer.candidates import UNCOUNTED, Candidate, Data, Labels, Rejection
 from images.trainer.sources import Source
 from images.trainer.workers import Workers
 
@@ -39,7 +39,7 @@ _CHUNK = 128
 _EXAMPLES_A_SHARD = 2048
 _TRAINING_READERS = 8  # Machines that train together read disjoint shards: as many for each of up to so many.
 _SAMPLES = 50
-_MOST_SAMPLE_BYTES = 1 << 20  # A prediction request takes 1.5 MB, and base64 adds a third.
+_MOST_SAMPLE_BYTES = 1_400_000  # A prediction request takes 1.5 MB.
 _SECONDS_BETWEEN_LINES = 2.0
 
 
@@ -56,13 +56,15 @@ class Decoded(NamedTuple):
 
     Attributes:
         file_digest: of the bytes in the source; empty when there were none.
-        content: a digest of the decoded features, by which duplicates are known.
+        content: a digest of what duplicates are known by: the decoded features, or the one of them that identifies.
         stretch: where the features are, or why there are none.
+        summary: what the format's statistics need of it; None where there are none.
     """
 
     file_digest: bytes
     content: bytes
     stretch: Stretch | Rejection
+    summary: Any = None
 
 
 class Input(NamedTuple):
@@ -80,8 +82,8 @@ class Rejected(NamedTuple):
 
 
 class Member(NamedTuple):
-    """An example of a split: its key, its label, that label encoded, and where in the spill its features
-    are."""
+    """An example of a split: its key, its label, that label encoded with the notes beside it, and where in the spill
+    its features are."""
 
     candidate: Candidate
     label: Mapping[str, records.Value]
@@ -105,12 +107,14 @@ class Selection:
         members: of each split, shuffled.
         rejected: with the reason of each.
         split_by: what is never divided between splits: the system's groups, or inputs of equal content.
+        statistics: of the training split, what schema.json says of its examples themselves.
     """
 
     labels: Labels
     members: dict[str, list[Member]]
     rejected: list[Rejected]
     split_by: str
+    statistics: Mapping[str, Any]
 
     def schema(self, data: Data) -> dict[str, Any]:
         """What schema.json says of the selection."""
@@ -119,9 +123,10 @@ class Selection:
         return {
             **data.schema(self.labels, kept, left_out),
             "counts": {split: len(members) for split, members in self.members.items()}
-            | {"rejected": len(self.rejected)},
+            | {"rejected": sum(why.counts for _, why in self.rejected)},
             "reject_reasons": dict(sorted(Counter(reason for _, reason in left_out).items())),
             "split_by": self.split_by,
+            **self.statistics,
         }
 
 
@@ -152,7 +157,8 @@ def ingest(
             Examples.
         settings: the system's own, such as `width` and `height` in pixels; what is left out has a default.
         max_reject_share: the largest share of inputs, from 0 to 1, that may be rejected. Rows that name no
-            image are left out and counted, but are no part of this share.
+            image, or one that a part of a data set does not hold, are left out and counted, but are no part of this
+            share.
         processes: how many work; None: one a core. The result is the same.
 
     Returns:
@@ -218,14 +224,18 @@ def _decode(reading: Reading, candidate: Candidate) -> tuple[Decoded, bytes]:
     try:
         original = reading.data.original(reading.source, candidate)
         file_digest = _digest(original)
-        features = records.features(reading.data.features(candidate, original))
+        values = reading.data.features(candidate, original)
+        features = records.features(values)
     except FileNotFoundError:
         return Decoded(file_digest, b"", Rejection("missing file")), b""
     except OSError as error:
         return Decoded(file_digest, b"", Rejection("file cannot be read", error.strerror or "")), b""
     except Rejection as rejection:
         return Decoded(file_digest, b"", rejection.bare()), b""
-    return Decoded(file_digest, _digest(features), Stretch("", 0, 0)), features
+    identity = getattr(reading.data, "identity", "")
+    content = records.features({identity: values[identity]}) if identity else features
+    summary = reading.data.summary(values) if hasattr(reading.data, "summary") else None
+    return Decoded(file_digest, _digest(content), Stretch("", 0, 0), summary), features
 
 
 def _select(source: Source, data: Data, inputs: Sequence[Input], max_reject_share: float) -> Selection:
@@ -234,20 +244,28 @@ def _select(source: Source, data: Data, inputs: Sequence[Input], max_reject_shar
         Rejected(candidate, decoded.stretch) for candidate, decoded in inputs if isinstance(decoded.stretch, Rejection)
     ]
     _check_enough(source, len(readable), rejected, len(inputs), max_reject_share)
-    readable = list(_outside_test(readable, rejected))
+    readable = list(_outside_test(readable, rejected, data.group_name))
     split_by, by_split = _split(readable, data)
     labels = data.learn([each.candidate for each in by_split[splits.TRAIN]])
     members = {split: list(_encoded(labels, by_split[split], rejected)) for split in splits.SPLITS}
     _check_enough(source, min(map(len, members.values())), rejected, len(inputs), max_reject_share)
-    return Selection(labels, members, rejected, split_by)
+    summaries = [each.decoded.summary for each in by_split[splits.TRAIN]]
+    statistics = data.statistics(summaries) if hasattr(data, "statistics") else {}
+    return Selection(labels, members, rejected, split_by, statistics)
 
 
-def _outside_test(readable: Sequence[Input], rejected: list[Rejected]) -> Iterator[Input]:
-    """Yields the inputs; one that the source has among its test inputs too, and elsewhere, goes to `rejected`."""
-    tested = {each.decoded.content for each in readable if each.candidate.split == splits.TEST}
+def _outside_test(readable: Sequence[Input], rejected: list[Rejected], group_name: str) -> Iterator[Input]:
+    """Yields the inputs; one that the source also has among its test inputs, or whose group is there, goes to
+    `rejected`."""
+    tested = [each for each in readable if each.candidate.split == splits.TEST]
+    contents, groups = {each.decoded.content for each in tested}, {each.candidate.group for each in tested} - {""}
     for each in readable:
-        if each.candidate.split != splits.TEST and each.decoded.content in tested:
+        if each.candidate.split == splits.TEST:
+            yield each
+        elif each.decoded.content in contents:
             rejected.append(Rejected(each.candidate, Rejection("also among the source's test inputs")))
+        elif each.candidate.group in groups:
+            rejected.append(Rejected(each.candidate, Rejection(f"its {group_name} is among the source's test inputs")))
         else:
             yield each
 
@@ -285,7 +303,7 @@ def _encoded(labels: Labels, inputs: Iterable[Input], rejected: list[Rejected]) 
             rejected.append(Rejected(candidate, why.bare()))
         else:
             assert isinstance(decoded.stretch, Stretch)
-            yield Member(candidate, label, decoded.stretch)
+            yield Member(candidate, {**candidate.notes, **label}, decoded.stretch)
 
 
 def _shards(folder: Path, members: Mapping[str, Sequence[Member]]) -> Iterator[Shard]:
@@ -326,11 +344,12 @@ def _write_rejects(path: Path, rejected: Sequence[Rejected]) -> None:
 def _write_samples(path: Path, source: Source, data: Data, members: Iterable[Member]) -> None:
     candidates = (member.candidate for member in members)
     originals = ((candidate, data.original(source, candidate)) for candidate in candidates)
-    small = (pair for pair in originals if len(pair[1]) <= _MOST_SAMPLE_BYTES)
+    samples = (
+        json.dumps({"key": candidate.key, "label": candidate.label, **data.instance(original)}) + "\n"
+        for candidate, original in originals
+    )
     with open(path, "w", encoding="utf-8") as file:
-        for candidate, original in itertools.islice(small, _SAMPLES):
-            sample = {"key": candidate.key, "label": candidate.label, **data.instance(original)}
-            file.write(json.dumps(sample) + "\n")
+        file.writelines(itertools.islice((each for each in samples if len(each) <= _MOST_SAMPLE_BYTES), _SAMPLES))
 
 
 def _check_replaceable(examples: Path) -> None:
@@ -345,7 +364,7 @@ def _check_replaceable(examples: Path) -> None:
 def _check_enough(
     source: Source, usable: int, rejected: Sequence[Rejected], inputs: int, max_reject_share: float
 ) -> None:
-    dropped = sum(why.reason == NO_LOCATION for _, why in rejected)
+    dropped = sum(why.reason in UNCOUNTED or not why.counts for _, why in rejected)
     faulty, listed = len(rejected) - dropped, inputs - dropped
     if faulty > max_reject_share * listed:
         problem = f"{faulty:,} of {listed:,} inputs rejected; max_reject_share allows {max_reject_share:.0%}"
@@ -407,6 +426,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--examples", required=True, help="folder to write")
     parser.add_argument("--height", type=int, help="of the network's image, in pixels, where that is a choice")
     parser.add_argument("--width", type=int, help="of the network's image, in pixels, where that is a choice")
+    parser.add_argument(
+        "--faces_only", choices=("true", "false"), help="of pets, the boxes of faces or of all the animal"
+    )
     parser.add_argument("--max_reject_share", type=float, default=0.2, help="0 to 1; fail above it")
     parser.add_argument("--processes", type=int, help="how many work at once; a process a core if left out")
     parser.add_argument("--executor_input", help="KFP's ExecutorInput as JSON; left out when called by hand")
@@ -416,7 +438,7 @@ def main(arguments: Sequence[str]) -> None:
         flags.system,
         flags.source,
         flags.examples,
-        {name: value for name in ("height", "width") if (value := getattr(flags, name)) is not None},
+        _settings(flags),
         flags.max_reject_share,
         flags.processes,
     )
@@ -426,6 +448,13 @@ def main(arguments: Sequence[str]) -> None:
         print(f"  {count:,} rejected: {reason}", flush=True)
     output.log("examples", digest=digest(flags.examples), source_digest=schema["source_digest"], **counts)
     output.write()
+
+
+def _settings(flags: argparse.Namespace) -> dict[str, int]:
+    """The system's own settings, of those that were given."""
+    given = {name: getattr(flags, name) for name in ("height", "width")}
+    given["faces_only"] = {"true": 1, "false": 0}.get(flags.faces_only)
+    return {name: value for name, value in given.items() if value is not None}
 
 
 if __name__ == "__main__":

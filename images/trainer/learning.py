@@ -111,7 +111,12 @@ class Learner:
         self._steps_an_epoch = an_epoch
         self.network: keras.Model = self._model.build(hyperparameters, self.schema)
         self.network.compile(
-            optimizer=optimizer(hyperparameters.learning_rate, self._steps),
+            optimizer=optimizer(
+                hyperparameters.learning_rate,
+                self._steps,
+                getattr(hyperparameters, "optimizer", "adamw"),
+                getattr(hyperparameters, "schedule", "cosine"),
+            ),
             loss=self._model.loss(),
             jit_compile="auto" if keras.backend.backend() == "jax" else False,
         )
@@ -233,6 +238,8 @@ class Learner:
 
         def pair(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
             seeds = tf.stack([tf.constant(seed, tf.int64), step * self._streams + index])
+            if hasattr(self._model, "training_pair"):
+                return self._model.training_pair(batch, seeds, self._hyperparameters)  # type: ignore[no-any-return]
             inputs = self._model.augment(self._model.inputs(batch), seeds, self._hyperparameters)
             return inputs, self._model.targets(batch)
 
@@ -247,18 +254,56 @@ def _joined(parts: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.concat(parts, axis=0)
 
 
-def optimizer(learning_rate: float, steps: int) -> keras.optimizers.Optimizer:
-    """AdamW, whose rate rises to `learning_rate` at first and falls to nothing in `steps`."""
-    schedule = _schedule(learning_rate, steps)
-    return keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=5.0)
+def optimizer(
+    learning_rate: float, steps: int, kind: str = "adamw", schedule: str = "cosine"
+) -> keras.optimizers.Optimizer:
+    """What takes the steps.
+
+    Args:
+        learning_rate: the highest; the rate rises to it at first.
+        steps: of the whole training.
+        kind: adamw, momentum or rmsprop.
+        schedule: of the rate: cosine (Loshchilov and Hutter, 2017) falls to nothing in `steps`; exponential halves
+            every tenth of them; constant stays.
+    """
+    rate = _schedule(learning_rate, steps, schedule)
+    common: dict[str, Any] = {"weight_decay": WEIGHT_DECAY, "global_clipnorm": 5.0}
+    if kind == "momentum":
+        return keras.optimizers.SGD(rate, momentum=0.9, **common)
+    if kind == "rmsprop":
+        return keras.optimizers.RMSprop(rate, momentum=0.9, **common)
+    return keras.optimizers.AdamW(rate, **common)
 
 
-def _schedule(highest: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Rises to the highest rate at first, then falls along a cosine (Loshchilov and Hutter, 2017)."""
+def _schedule(highest: float, steps: int, schedule: str) -> keras.optimizers.schedules.LearningRateSchedule:
     warmup = max(1, round(WARMUP_SHARE * steps))
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=highest / 25,
-        decay_steps=max(1, steps - warmup),
-        warmup_target=highest,
-        warmup_steps=warmup,
-    )
+    if schedule == "cosine":
+        return keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=highest / 25,
+            decay_steps=max(1, steps - warmup),
+            warmup_target=highest,
+            warmup_steps=warmup,
+        )
+    return _Warmed(highest, warmup, max(1, steps // 10) if schedule == "exponential" else 0)
+
+
+class _Warmed(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises to the highest rate at first, then halves every so many steps, or stays.
+
+    Args:
+        highest: rate.
+        warmup: steps in which it rises.
+        halving: steps in which it halves; 0: never.
+    """
+
+    def __init__(self, highest: float, warmup: int, halving: int) -> None:
+        self.highest, self.warmup, self.halving = highest, warmup, halving
+
+    def __call__(self, step: Any) -> Any:
+        step = keras.ops.cast(step, "float32")
+        rising = keras.ops.minimum(1.0, (step + 1.0) / self.warmup)
+        halvings = keras.ops.maximum(0.0, step - self.warmup) / self.halving if self.halving else 0.0
+        return self.highest * rising * 0.5**halvings
+
+    def get_config(self) -> dict[str, Any]:
+        return {"highest": self.highest, "warmup": self.warmup, "halving": self.halving}

@@ -1,9 +1,11 @@
-"""Pictures from anywhere, decoded to plain greyscale the way the serving graph decodes them."""
+"""Pictures from anywhere, decoded to plain greys or colours the way the serving graph decodes them."""
 
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -15,6 +17,7 @@ MAX_PIXELS = 64_000_000
 
 _PNG_END = b"IEND"
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8")
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG's markers of what holds the size
 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # The size is checked below, before decoding.
 
@@ -35,19 +38,101 @@ def decode_grey(data: bytes) -> Image.Image:
     Raises:
         Rejection: the file is empty, too large, in another format, cut short or damaged.
     """
+    return _grey(_decoded(data))
+
+
+def decode_colour(data: bytes) -> Image.Image:
+    """Decodes a PNG or JPEG file to 8 bits of red, green and blue; transparency is laid over white.
+
+    As `decode_grey`, channel by channel.
+
+    Args:
+        data: the file's bytes, trusted for nothing.
+
+    Returns:
+        An image of mode "RGB".
+
+    Raises:
+        Rejection: the file is empty, too large, in another format, cut short or damaged.
+    """
+    image = _decoded(data)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        return _grey(image).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        paper = Image.new("RGB", image.size, (255, 255, 255))
+        paper.paste(image.convert("RGB"), mask=image.getchannel("A"))
+        return paper
+    return image.convert("RGB")
+
+
+def size_of(data: bytes) -> tuple[int, int] | None:
+    """(width, height) that the header of a PNG or JPEG file gives, of which the beginning is enough; None if none.
+
+    Sources: PNG specification (W3C), 11.2.1; ITU-T T.81, B.2.2.
+    """
+    if data.startswith(_SIGNATURES[0]) and len(data) >= 24:
+        width, height = struct.unpack(">II", data[16:24])
+        return width, height
+    at = 2 if data.startswith(_SIGNATURES[1]) else len(data)
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in _FRAMES:
+            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+            return width, height
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
+
+
+class Deep(NamedTuple):
+    """Greys of any depth.
+
+    Attributes:
+        image: of mode "F".
+        highest: what white is.
+    """
+
+    image: Image.Image
+    highest: int
+
+
+def decode_deep(data: bytes) -> Deep:
+    """Decodes a PNG or JPEG file to greys; as `decode_grey`, but what has 16 bits a pixel keeps them.
+
+    Args:
+        data: the file's bytes, trusted for nothing.
+
+    Raises:
+        Rejection: the file is empty, too large, in another format, cut short or damaged.
+    """
+    image = _decoded(data)
+    if image.mode.startswith("I"):
+        return Deep(image.convert("F"), 65535)
+    return Deep(_grey(image).convert("F"), 255)
+
+
+def check_size(data: bytes, pixels: int = 0) -> None:
+    """Raises Rejection when a file is empty, or it or its picture too large."""
     if not data:
         raise Rejection("empty file")
     if len(data) > MAX_BYTES:
         raise Rejection("image too large", f"{len(data):,} bytes, at most {MAX_BYTES:,}")
+    if pixels > MAX_PIXELS:
+        raise Rejection("image too large", f"{pixels:,} pixels, at most {MAX_PIXELS:,}")
+
+
+def _decoded(data: bytes) -> Image.Image:
+    """The picture in its own mode; raises Rejection."""
+    check_size(data)
     try:
         image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
-        pixels = image.width * image.height
-        if pixels > MAX_PIXELS:
-            raise Rejection("image too large", f"{pixels:,} pixels, at most {MAX_PIXELS:,}")
+        check_size(data, image.width * image.height)
         if image.format == "PNG" and data.rfind(_PNG_END) < 0:
             raise Rejection("damaged image", "cut short")
         image.load()
-        return _grey(image)
+        return image
     except Rejection:
         raise
     except Image.DecompressionBombError as error:

@@ -7,6 +7,7 @@ repeated entries).
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -84,20 +85,44 @@ def read(data: bytes) -> Iterator[dict[str, list[bytes] | list[int] | list[float
     Raises:
         Damaged: a record is cut short, does not match its checksum, or is no `tf.train.Example`.
     """
+    for at, size in extents(data):
+        yield parse(data[at : at + size])
+
+
+def extents(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where the records of a TFRecord file lie.
+
+    Args:
+        data: the whole file.
+
+    Yields:
+        The offset of each record in the file, and its length.
+
+    Raises:
+        Damaged: a record is cut short or does not match its checksum.
+    """
     at = 0
     while at < len(data):
         head = data[at : at + 12]
         if len(head) < 12 or _masked_crc(head[:8]) != head[8:]:
             raise Damaged("its length is damaged; is this a TFRecord file?")
         (size,) = struct.unpack("<Q", head[:8])
-        record, check = data[at + 12 : at + 12 + size], data[at + 12 + size : at + 16 + size]
-        if _masked_crc(record) != check:
+        if _masked_crc(data[at + 12 : at + 12 + size]) != data[at + 12 + size : at + 16 + size]:
             raise Damaged("cut short, or it does not match its checksum")
-        try:
-            yield dict(_parsed(record))
-        except (IndexError, ValueError, struct.error) as error:
-            raise Damaged("not a tf.train.Example") from error
+        yield at + 12, size
         at += 16 + size
+
+
+def parse(record: bytes) -> dict[str, list[bytes] | list[int] | list[float]]:
+    """The features of one serialized example by name: bytes, integers or floats.
+
+    Raises:
+        Damaged: it is no `tf.train.Example`.
+    """
+    try:
+        return dict(_parsed(record))
+    except (IndexError, ValueError, struct.error) as error:
+        raise Damaged("not a tf.train.Example") from error
 
 
 def _parsed(record: bytes) -> Iterator[tuple[str, list[bytes] | list[int] | list[float]]]:
@@ -174,7 +199,12 @@ def _signed(number: int) -> int:
 
 
 def _entry(name: str, value: Value) -> bytes:
-    return _field(_FIELD_1, _field(_FIELD_1, name.encode()) + _field(_FIELD_2, _feature(value)))
+    return _field(_FIELD_1, _name(name) + _field(_FIELD_2, _feature(value)))
+
+
+@functools.cache
+def _name(name: str) -> bytes:
+    return _field(_FIELD_1, name.encode())
 
 
 def _feature(value: Value) -> bytes:

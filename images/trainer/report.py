@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -39,6 +39,7 @@ class Section:
         columns: the table's heads; the cells of `rows` are text, or numbers already written out.
         rows: the table's rows.
         pictures: (data URI, truth, answer, detail) each.
+        photographs: whether the pictures look the same by day and by night; ink on paper does not.
     """
 
     title: str
@@ -47,6 +48,7 @@ class Section:
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
     pictures: Sequence[tuple[str, str, str, str]] = ()
+    photographs: bool = False
 
 
 def page(title: str, subtitle: str, numbers: Sequence[Number], sections: Sequence[Section]) -> str:
@@ -82,6 +84,35 @@ def curves(panels: Sequence[tuple[str, bool, Mapping[str, Sequence[float]]]], x_
     Returns:
         SVG in the colours of the page around it.
     """
+
+    def panel(logarithmic: bool, lines: Mapping[str, Sequence[float]]) -> Callable[[Any], None]:
+        def draw(axes: Any) -> None:
+            for colour, (name, values) in zip(SERIES, lines.items(), strict=False):
+                steps = range(1, len(values) + 1)
+                axes.plot(steps, values, color=colour, label=name, linewidth=2, marker="o", markersize=3.5)
+            if logarithmic:
+                axes.set_yscale("log")
+            else:
+                axes.set_ylim(bottom=0)
+            axes.set_xlabel(x_name)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            if len(lines) > 1:
+                axes.legend(frameon=False)
+
+        return draw
+
+    return plots([(title, panel(logarithmic, lines)) for title, logarithmic, lines in panels])
+
+
+def plots(panels: Sequence[tuple[str, Callable[[Any], None]]]) -> Markup:
+    """Plots side by side.
+
+    Args:
+        panels: the title of each, and what draws it on matplotlib's Axes, in `SERIES`, `INK` and `GRID`.
+
+    Returns:
+        SVG in the colours of the page around it.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -96,21 +127,11 @@ def curves(panels: Sequence[tuple[str, bool, Mapping[str, Sequence[float]]]], x_
     buffer = io.StringIO()
     with rc_context(style):
         figure = Figure(figsize=(9, 3.1), layout="constrained")
-        for axes, (title, logarithmic, lines) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-            for colour, (name, values) in zip(SERIES, lines.items(), strict=False):
-                steps = range(1, len(values) + 1)
-                axes.plot(steps, values, color=colour, label=name, linewidth=2, marker="o", markersize=3.5)
-            if logarithmic:
-                axes.set_yscale("log")
-            else:
-                axes.set_ylim(bottom=0)
+        for axes, (title, draw) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            draw(axes)
             axes.set_title(title, loc="left", fontsize=10.5)
-            axes.set_xlabel(x_name)
-            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(axis="y", linewidth=0.6)
-            if len(lines) > 1:
-                axes.legend(frameon=False)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor").replace(GRID, "var(--line)")
@@ -151,7 +172,7 @@ TEMPLATE = """\
 @media (prefers-color-scheme: dark) {
   :root { --page: #15171b; --card: #1e2126; --text: #e8e8e4; --soft: #9aa0ab; --line: #363b44; --bad: #ff8a80;
     --good: #7dd69a }
-  .pictures img { filter: invert(0.88) }
+  .pictures:not(.photographs) img { filter: invert(0.88) }
 }
 * { box-sizing: border-box }
 body { background: var(--page); color: var(--text); margin: 0 auto; max-width: 64rem;
@@ -213,7 +234,7 @@ figcaption small { display: block }
 </table>
 {% endif %}
 {% if section.pictures %}
-<div class="pictures">
+<div class="pictures{{ " photographs" if section.photographs }}">
 {% for source, truth, answer, detail in section.pictures %}
 <figure><img src="{{ source }}" alt="{{ truth }}">
 <figcaption><i>{{ truth }}</i> read as <b>{{ answer or "nothing" }}</b>

@@ -7,13 +7,22 @@ data             what ingest reads and what it writes of it; of a table its `COL
 hyperparameters  `Hyperparameters`: a frozen dataclass whose fields know their space
 model            `build(hyperparameters, schema)`: the network; `inputs`, `targets`, `truths`: of a batch of
                  examples what the network reads, what the loss compares with, and the right answers;
-                 `augment(inputs, seed, hyperparameters)`; `loss()`; `answers(outputs, schema)`: tensors by name
+                 `augment(inputs, seed, hyperparameters)`, or, where targets change with the inputs,
+                 `training_pair(batch, seed, hyperparameters)`: both, changed at random for training; `loss()`;
+                 `answers(outputs, schema)`: tensors by name
 metrics          `MONITOR`: the error rate that training and tuning lower; `measure(truths, answers)`: a
-                 dictionary with it; `evaluate(truths, answers)`: all numbers of the report; of a classifier
+                 dictionary with it; `evaluate(truths, answers, features)`: all numbers of the report; of a classifier
                  `confusion(truths, answers, classes)`: how often each was taken for each
-report           `TITLE`; `numbers(rates)`; `sections(rates, truths, answers, features, history)`
+                 Where a training is followed, `CHOSEN_BY`: the score by which its best epoch is chosen, the higher
+                 the better; `SHOWN`: the scores that are shown
+report           `TITLE`; `numbers(rates)`; `sections(rates, truths, answers, features, history)`; where a
+                 training is followed, `summaries(truths, answers, features)`: pictures for TensorBoard
 serving          `signatures(network, schema)`: the SavedModel's entry points; `ANSWER`: the output that is to
                  be compared with the truth. Beside it every system gives a `confidence`
+release          `requests(batch)`: examples as clients send them; `errors(truths, answers)`: how wrong each is, as
+                 `gate.Errors`; `METRIC`: the name of their rate, where it is not `MONITOR`; `slices(truths, features)`:
+                 parts of the examples that no release may harm; where examples come in groups, `groups(features)`:
+                 whom each is from
 """
 
 from __future__ import annotations

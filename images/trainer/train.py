@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from images import executor
 from images.executor import ExecutorOutput, UserError
 from images.trainer import hyperparameters as spaces
+from images.trainer.initial_weights import located, take
 from images.trainer.replicas import Replicas, machine, of_environment
 
 if TYPE_CHECKING:
     from images.trainer.learning import Epoch, Learner
+    from images.trainer.published import Published
 
 ENDED_WITH_ANOTHER = 143
 """Exit code, that of SIGTERM: a process ended from outside is started again, one that fails is not."""
@@ -42,6 +44,9 @@ def train(
     model: str,
     steps: int | None = None,
     streams: int | None = None,
+    followed: str = "",
+    initial_weights: str = "",
+    examples_uri: str = "",
 ) -> dict[str, Any]:
     """Trains a network.
 
@@ -58,6 +63,11 @@ def train(
         steps: at most so many; None: no limit but `epochs`.
         streams: into how many parts each batch is divided, as if so many machines trained together; None: as many as
             do, which TF_CONFIG says. Each of those reads its own shards; only the first of them writes.
+        followed: a folder as `checkpoints`, in whose place it is then used, and in which every epoch is published for
+            another task that follows this one (see `published`); empty: nobody does.
+        initial_weights: a Keras file, gs:// or a path: layers of the same name and shapes begin with its weights;
+            empty: all begin at random.
+        examples_uri: the Examples as gs:// URI, which shows where buckets are mounted; needed for a gs:// file.
 
     Returns:
         `epochs` run, the `best_epoch`, and its `val_loss` and error rate; the last epoch's training `loss`; how
@@ -81,17 +91,29 @@ def train(
         "steps": steps,
         "streams": streams or replicas.count,
         "seed": seed,
+        # The same training may run on two kinds of machine side by side.
+        "machine": {**machine(), "backend": os.environ.get("KERAS_BACKEND", "tensorflow")},
     }
+    beginning = located(initial_weights, examples, examples_uri) if initial_weights else None
+    if beginning:
+        settings["initial_weights"] = executor.digest(beginning)
     # From here on the inputs are sound and TensorFlow is worth it.
     from images.trainer.checkpoints import Checkpoint
     from images.trainer.learning import Learner
+    from images.trainer.published import Published
 
+    published = Published(followed) if followed and replicas.chief else None
     learner = Learner(system, examples, chosen, epochs, seed, steps=steps, replicas=replicas, streams=streams)
+    if beginning:
+        given, weighted = take(learner.network, beginning)
+        print(f"{given} of {weighted} layers begin with the weights of {initial_weights}")
     try:
-        history, best = _learn(learner, Checkpoint(checkpoints, settings), replicas)
+        history, best = _learn(learner, Checkpoint(followed or checkpoints, settings), replicas, published)
     except Exception as error:
         if learner.lost(error):
             _end_with_the_lost(error)
+        if published:
+            published.fail(str(error))
         raise
     if not replicas.chief:
         return {}
@@ -104,6 +126,8 @@ def train(
         shutil.copyfile(Path(examples) / "schema.json", aside / "schema.json")
         (aside / "hyperparameters.json").write_text(json.dumps(spaces.to_dict(chosen), indent=2) + "\n")
         (aside / "training.json").write_text(json.dumps(summary, indent=2) + "\n")
+    if published:
+        published.finish(model)
     return summary
 
 
@@ -151,7 +175,9 @@ def read_hyperparameters(system: str, file: str) -> Any:
     return spaces.parse(space, values)
 
 
-def _learn(learner: Learner, checkpoint: Any, replicas: Replicas) -> tuple[list[Epoch], list[Any]]:
+def _learn(
+    learner: Learner, checkpoint: Any, replicas: Replicas, published: Published | None
+) -> tuple[list[Epoch], list[Any]]:
     """Runs the epochs that are still to do; returns to the chief all epochs and the best weights."""
     from images.trainer.learning import Epoch
 
@@ -162,14 +188,18 @@ def _learn(learner: Learner, checkpoint: Any, replicas: Replicas) -> tuple[list[
         learner.restore(arrays["state"])
         best, history = arrays["best"], [Epoch(**epoch) for epoch in progress]
         print(f"resuming after epoch {len(history)}/{learner.epochs}")
+    if published:
+        published.begin(resumed=bool(history))
     learner.share()
-    while number := learner.agree(_next(history, learner.epochs)):
+    while number := learner.agree(_next(history, learner.epochs, stops=published is None)):
         epoch = learner.learn(number)
         if not replicas.chief:
             continue
         if all(_rank(epoch) < _rank(earlier) for earlier in history):
             best = learner.weights()
         history.append(epoch)
+        if published:  # Before the checkpoint: what a kill comes between is trained, and published, again.
+            published.add(number, learner.weights())
         checkpoint.save({"state": learner.snapshot(), "best": best}, [dataclasses.asdict(epoch) for epoch in history])
         print(
             f"epoch {epoch.epoch}/{learner.epochs}  loss {epoch.loss:.3f}  val_loss {epoch.val_loss:.3f}  "
@@ -178,9 +208,15 @@ def _learn(learner: Learner, checkpoint: Any, replicas: Replicas) -> tuple[list[
     return history, best
 
 
-def _next(history: Sequence[Epoch], epochs: int) -> int:
-    """The number of the epoch that comes next; 0 where none does."""
-    return 0 if len(history) == epochs or _stalled(history) else len(history) + 1
+def _next(history: Sequence[Epoch], epochs: int, stops: bool) -> int:
+    """The number of the epoch that comes next; 0 where none does.
+
+    Args:
+        history: the epochs so far.
+        epochs: at most so many.
+        stops: whether to stop when nothing is gained; who is followed does not know what is.
+    """
+    return 0 if len(history) == epochs or (stops and _stalled(history)) else len(history) + 1
 
 
 def _stalled(history: Sequence[Epoch]) -> bool:
@@ -243,6 +279,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--streams", type=int, help="divide batches as if so many machines trained together")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--checkpoints", required=True, help="a folder that outlives a kill")
+    parser.add_argument("--initial_weights", default="", help="a Keras file whose layers' weights to begin with")
+    parser.add_argument("--examples_uri", default="", help="the Examples as gs:// URI, for a gs:// file to begin with")
+    parser.add_argument("--followed", default="", help="such a folder, in which another task follows the training")
     parser.add_argument("--model", required=True, help="the folder to write")
     parser.add_argument("--executor_input", help="KFP's ExecutorInput; leave it out by hand")
     arguments = vars(parser.parse_args(argv))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from urllib.parse import parse_qs
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qs, unquote
 
 from google.api_core import exceptions
 from starlette.concurrency import run_in_threadpool
@@ -16,6 +18,7 @@ from localvertex.api.own_frontend import PREFIX, OwnFrontend
 from localvertex.api.requests import disk_full, is_disk_full, raw_path, read_body
 from localvertex.api.rest_frontend import RestFrontend
 from localvertex.api.storage_frontend import StorageFrontend
+from localvertex.api.storage_json import parse_json
 from localvertex.console.frontend import ConsoleFrontend
 from localvertex.errors import rest_error
 from localvertex.redirect import PROXIED_DOMAIN
@@ -26,6 +29,8 @@ _STORAGE_HOSTS = frozenset({"storage.googleapis.com", "www.googleapis.com"})
 _TOKEN_HOSTS = frozenset({"oauth2.googleapis.com"})
 # Where TensorFlow's own client of Cloud Storage asks for tokens, on the host that storage has too.
 _TOKEN_PATHS = frozenset({"/oauth2/v3/token", "/oauth2/v4/token"})
+
+Answers = Callable[[str, str, Mapping[str, str], Mapping[str, Any]], dict[str, Any]]
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +44,7 @@ class HttpFrontend:
         storage: the Cloud Storage API.
         own: what Vertex AI has no calls for.
         console: pages for browsers, which have a cookie where programs have a token.
+        others: what answers for further APIs, by host: it takes method, path, query and the JSON that was sent.
     """
 
     def __init__(
@@ -48,12 +54,14 @@ class HttpFrontend:
         storage: StorageFrontend,
         own: OwnFrontend,
         console: ConsoleFrontend,
+        others: Mapping[str, Answers] | None = None,
     ) -> None:
         self._access = access
         self._rest = rest
         self._storage = storage
         self._own = own
         self._console = console
+        self._others = others or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
@@ -85,6 +93,12 @@ class HttpFrontend:
         if path.startswith(PREFIX):
             return JSONResponse(await run_in_threadpool(self._own.answer, request.method, path, request.query_params))
         body = await read_body(request, BODY_LIMIT)
+        if host in self._others:
+            sent = parse_json(body)
+            found = await run_in_threadpool(
+                self._others[host], request.method, unquote(path), request.query_params, sent
+            )
+            return JSONResponse(found)
         answer, content_type = await run_in_threadpool(
             self._rest.answer,
             request.method,

@@ -19,9 +19,12 @@ def table() -> str:
     from localvertex.api.storage_frontend import StorageFrontend
     from localvertex.home import Home
     from localvertex.server import Services
+    from localvertex.workloads.process import ProcessRunner
+    from localvertex.workloads.table import ImageTable
 
     with tempfile.TemporaryDirectory() as folder:
-        services = Services(Home(Path(folder)).create(), 0)
+        home = Home(Path(folder)).create()
+        services = Services(home, ProcessRunner(home, ImageTable((), home.path), {}))
         methods = MethodTable(services.api, services.projects.number_of).methods
         storage = StorageFrontend(services.buckets, services.projects).calls
         services.close()

@@ -1,4 +1,4 @@
-"""What the drawing page needs of the services: endpoints that answer, and their answers."""
+"""What trying an endpoint needs of the services: endpoints that answer, and their answers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Predictions:
         """The predictions for instances.
 
         Args:
-            body: JSON, `{"endpoint": resource name, "instances": […]}`.
+            body: JSON, `{"endpoint": resource name, "instances": […], "parameters": {…}}`; parameters may be absent.
 
         Returns:
             `predictions`, `model` (display name and version of which answered) and `seconds` that it took.
@@ -55,6 +55,8 @@ class Predictions:
         try:
             for instance in asked["instances"]:
                 json_format.ParseDict(instance, wire.instances.add())
+            if asked.get("parameters") is not None:
+                json_format.ParseDict(asked["parameters"], wire.parameters)
         except json_format.ParseError as error:
             raise exceptions.InvalidArgument(f"instances: {error}.") from None
         before = time.perf_counter()

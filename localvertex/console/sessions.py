@@ -8,6 +8,7 @@ neither. Cookies outlive a restart of the server, as they are checked by the key
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import secrets
 import threading
@@ -65,6 +66,19 @@ class Sessions:
             google.api_core.exceptions.Unauthenticated: it is none.
         """
         _decoded(self._key, cookie or "", _SESSION)
+
+    def token(self, cookie: str) -> str:
+        """What the forms of a session carry; another session's forms carry another."""
+        return hmac.new(self._key, f"form\n{cookie}".encode(), hashlib.sha256).hexdigest()
+
+    def check_token(self, cookie: str, token: str) -> None:
+        """Let a form pass.
+
+        Raises:
+            google.api_core.exceptions.PermissionDenied: it is not one of this session's.
+        """
+        if not hmac.compare_digest(self.token(cookie).encode(), token.encode()):
+            raise exceptions.PermissionDenied("This form is of another session. Load its page again, and send it anew.")
 
 
 def new_code(home: Home) -> str:

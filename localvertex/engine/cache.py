@@ -76,11 +76,8 @@ class Cache:
         }
 
     def content(self, artifact: Artifact) -> str:
-        """Digest of an artifact's content: its files, or its metadata where that is all its content."""
-        on_disk = self._digest(artifact.uri) if artifact.uri.startswith("gs://") else None
-        if artifact.schema_title in _METADATA_IS_CONTENT:
-            return _hash({"metadata": artifact.metadata, "files": on_disk})
-        return on_disk or _hash({"uri": artifact.uri, "metadata": artifact.metadata})
+        """Digest of an artifact's content."""
+        return content_digest(artifact, self._digest)
 
     def find(self, fingerprint: Fingerprint) -> Outputs | None:
         """The outputs of a task with this fingerprint, if all are still there and unchanged."""
@@ -132,6 +129,18 @@ class Cache:
                     change = "is no longer there" if gone else "was altered since"
                     return f"output {output} {change}: {item.uri}"
         return ""
+
+
+def content_digest(artifact: Artifact, digest: Callable[[str], str | None]) -> str:
+    """Digest of an artifact's content: its files, or its metadata where that is all its content.
+
+    Args:
+        digest: content digest of a `gs://` URI, None when nothing is there.
+    """
+    on_disk = digest(artifact.uri) if artifact.uri.startswith("gs://") else None
+    if artifact.schema_title in _METADATA_IS_CONTENT:
+        return _hash({"metadata": artifact.metadata, "files": on_disk})
+    return on_disk or _hash({"uri": artifact.uri, "metadata": artifact.metadata})
 
 
 def flaw_noticed(store: Store, fingerprint: Fingerprint, since: float, until: float) -> str:

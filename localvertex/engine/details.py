@@ -14,6 +14,7 @@ from google.cloud.aiplatform_v1.types import Execution, PipelineJob, PipelineTas
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2
 
+from localvertex import names as names_of
 from localvertex.engine.journal import Record
 from localvertex.engine.values import Artifact, Outputs, State
 from localvertex.store import Store
@@ -29,6 +30,7 @@ def show_tasks(job: PipelineJob, records: Mapping[str, Record], store: Store) ->
     """
     names = [record.execution for record in records.values() if record.execution]
     executions = {str(found.name): found for found in store.find_all(Execution, names)}
+    groups = {record.parent for record in records.values()}
     job_detail = PipelineJob.pb(job).job_detail
     job_detail.ClearField("task_details")
     for record in records.values():
@@ -36,6 +38,10 @@ def show_tasks(job: PipelineJob, records: Mapping[str, Record], store: Store) ->
         _describe(detail, record)
         if record.path:
             detail.parent_task_id = records[record.parent].task_id
+        if record.path not in groups and record.started and record.state is not State.SKIPPED:
+            # By its id, Cloud Logging finds what the task printed.
+            parent = names_of.location_parent(record.job)
+            detail.executor_detail.container_detail.main_job = f"{parent}/customJobs/{record.task_id}"
         if record.execution in executions:
             detail.execution.CopyFrom(Execution.pb(executions[record.execution]))
 

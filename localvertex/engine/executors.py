@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import threading
 import time
@@ -36,7 +37,8 @@ from localvertex.engine.values import (
 from localvertex.home import Home
 from localvertex.lineage import Lineage
 from localvertex.store import Store
-from localvertex.workloads import Runner, Running, Workload, WorkloadError
+from localvertex.workloads import Limits, Runner, Running, Workload, WorkloadError
+from localvertex.workloads.quantities import quantity
 
 IN_WORKSPACE = "_kfp_workspace"
 """Metadata that tells kfp to read the copy of an artifact that is in the workspace."""
@@ -136,9 +138,9 @@ class Executor:
         """
         record = self._begin(run, node, record, "system.ContainerExecution")
         try:
-            workspace = Attempt(self._buckets, run, node, record)
-            self._run(workspace.workload(container, self.log(run, node)), order)
-            outputs = workspace.outputs()
+            attempt = Attempt(self._buckets, self._runner, run, node, record, container)
+            self._run(attempt.workload(self.log(run, node)), order)
+            outputs = attempt.outputs()
         except Interrupted:
             return None
         except Cancelled:
@@ -207,6 +209,10 @@ class Executor:
             shutil.copytree(source, target, dirs_exist_ok=True)
         else:
             shutil.copy2(source, target)
+        # Where containers look, which know the buckets by another path.
+        link = in_workspace(run.workspace, Path("/gcs"))
+        if not link.exists():
+            link.symlink_to(os.path.relpath(in_workspace(run.workspace, self._home.gcs), link.parent))
         return replace(artifact, metadata={**artifact.metadata, IN_WORKSPACE: True})
 
     def _begin(self, run: RunFacts, node: Node, record: Record, schema_title: str) -> Record:
@@ -303,18 +309,30 @@ class Attempt:
 
     Args:
         buckets: maps `gs://` to files.
+        runner: knows where containers find these files.
         run: the run.
         node: the task.
         record: whose task id and attempt name the folder.
+        container: what to run.
+
+    Raises:
+        PlaceholderProblem: a placeholder in the image's name stands for nothing.
+        WorkloadError: the image cannot be run.
     """
 
-    def __init__(self, buckets: Buckets, run: RunFacts, node: Node, record: Record) -> None:
+    def __init__(
+        self, buckets: Buckets, runner: Runner, run: RunFacts, node: Node, record: Record, container: Container
+    ) -> None:
         self._buckets = buckets
         self._run = run
         self._node = node
         self._record = record
+        self._container = container
         self._folder = run.task_folder(record)
         facts = run.placeholders(record)
+        self._image = placeholders.resolve(container.image, placeholders.Context(node.inputs, facts))
+        self._runner = runner
+        facts[WORKSPACE] = str(self._seen(run.workspace))
         self._inputs = placeholders.resolve_inputs(node.inputs, facts)
         self._artifacts = {
             name: self._artifact(name, spec.schema_title, spec.schema_version, dict(spec.metadata))
@@ -322,29 +340,43 @@ class Attempt:
         }
         self._context = placeholders.Context(self._inputs, facts, self._executor_input(self._inputs), self._path_of)
 
-    def workload(self, container: Container, log: Path) -> Workload:
+    def workload(self, log: Path) -> Workload:
         """What to run; the folders that outputs go into are made.
 
         Raises:
             PlaceholderProblem: a placeholder stands for nothing.
         """
+        described = self.described(log)
         bucket, _ = split(self._folder)
         self._buckets.ensure(bucket)
         self._buckets.path(self._folder).mkdir(parents=True, exist_ok=True)
-        if _uses_workspace(self._node, container):
+        if _uses_workspace(self._node, self._container):
             self._run.workspace.mkdir(exist_ok=True)
+        return described
+
+    def described(self, log: Path) -> Workload:
+        """What `workload` says, and nothing is made.
+
+        Raises:
+            PlaceholderProblem: a placeholder stands for nothing.
+        """
+        container = self._container
         return Workload(
             id=f"{self._run.id}-{self._record.task_id}-{self._record.attempt}",
-            image=placeholders.resolve(container.image, self._context),
+            image=self._image,
             command=tuple(placeholders.arguments(container.command, self._context)),
             args=tuple(placeholders.arguments(container.args, self._context)),
             env={
                 # https://github.com/kubeflow/pipelines/blob/master/sdk/python/kfp/dsl/executor.py
                 "VERTEX_AI_PIPELINES_RUN_LABELS": json.dumps(dict(self._run.job.labels)),
-                "LOCALVERTEX_WORKSPACE": str(self._run.workspace),
+                "LOCALVERTEX_WORKSPACE": str(self._seen(self._run.workspace)),
                 **{name: placeholders.resolve(value, self._context) for name, value in container.env.items()},
             },
             log=log,
+            limits=Limits(
+                cpus=quantity(placeholders.resolve(container.cpu_limit, self._context)),
+                memory=int(quantity(placeholders.resolve(container.memory_limit, self._context))),
+            ),
         )
 
     def outputs(self) -> Outputs:
@@ -379,7 +411,7 @@ class Attempt:
             own = self._artifact(name, *kind, {}, index) if index else artifact
             own = replace(own, uri=entry.get("uri") or own.uri, metadata=metadata)
             if entry.get("custom_path"):
-                self._fetch(Path(entry["custom_path"]), own.uri)
+                self._fetch(self._here(Path(entry["custom_path"])), own.uri)
             found.append(own)
         return found
 
@@ -414,11 +446,22 @@ class Attempt:
                 },
             },
             "outputs": {
-                "parameters": {name: {"outputFile": str(self._output_file(name))} for name in outputs.parameters},
+                "parameters": {
+                    name: {"outputFile": str(self._seen(self._output_file(name)))} for name in outputs.parameters
+                },
                 "artifacts": {name: {"artifacts": [item.to_runtime()]} for name, item in self._artifacts.items()},
-                "outputFile": str(self._local(f"{self._folder}/{_OUTPUT_FILE}")),
+                "outputFile": str(self._seen(self._local(f"{self._folder}/{_OUTPUT_FILE}"))),
             },
         }
+
+    def _seen(self, path: Path) -> Path:
+        """Where the task finds what is at a path of this host."""
+        return Path(self._runner.path(path, self._image))
+
+    def _here(self, path: Path) -> Path:
+        """Where on this host is what the task finds at a path."""
+        buckets = self._seen(self._run.home.gcs)
+        return self._run.home.gcs / path.relative_to(buckets) if path.is_relative_to(buckets) else path
 
     def _output_file(self, name: str) -> Path:
         return self._local(f"{self._folder}/{name}")
@@ -432,8 +475,10 @@ class Attempt:
         return Artifact(f"{store}/artifacts/{id}", uri, schema_title, version, metadata, output)
 
     def _path_of(self, artifact: Mapping[str, Any]) -> str:
-        path = self._local(artifact["uri"])
-        return str(in_workspace(self._run.workspace, path) if artifact["metadata"].get(IN_WORKSPACE) else path)
+        path = self._seen(self._local(artifact["uri"]))
+        if artifact["metadata"].get(IN_WORKSPACE):
+            path = in_workspace(self._seen(self._run.workspace), path)
+        return str(path)
 
     def _local(self, uri: str) -> Path:
         return _local(self._buckets, uri)

@@ -108,7 +108,7 @@ class Explainer:
         records = self._journal.of(run)
         record = _find(records, names.id_of(run), task)
         pipeline = read(json_format.MessageToDict(PipelineJob.pb(job).pipeline_spec))
-        place = _Place.of(pipeline, record.path)
+        place = Place.of(pipeline, record.path)
         group = place.component.dag is not None or place.loop
         if group and record.state is not State.NOT_TRIGGERED:
             groups = {each.parent for each in records.values()}
@@ -132,7 +132,7 @@ class Explainer:
         reason = f"cached: image, command, arguments, environment, interface and inputs are those of {source}"
         return self._told(record, f"{reason}, whose outputs are unchanged", sources[0] if sources else None)
 
-    def _executed(self, record: Record, place: _Place, pipeline: Pipeline) -> Explanation:
+    def _executed(self, record: Record, place: Place, pipeline: Pipeline) -> Explanation:
         if not place.task.cache:
             return self._told(record, "executed because caching was off for it")
         fingerprint: Fingerprint = json.loads(record.fingerprint)
@@ -218,7 +218,7 @@ def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where a path leads in a pipeline's text."""
 
     task: Task
@@ -228,7 +228,8 @@ class _Place:
     """The path ends at a loop, not at one of its iterations."""
 
     @classmethod
-    def of(cls, pipeline: Pipeline, path: str) -> _Place:
+    def of(cls, pipeline: Pipeline, path: str) -> Place:
+        """The place of a task's path in a run; an iteration of a loop stands where the loop does."""
         component = pipeline.root
         segments = iter(path.split("/"))
         for name in segments:
@@ -258,7 +259,7 @@ def _find(records: Mapping[str, Record], run: str, task: str) -> Record:
     return found[0]
 
 
-def _without_fingerprint(record: Record, place: _Place, pipeline: Pipeline, records: Mapping[str, Record]) -> str:
+def _without_fingerprint(record: Record, place: Place, pipeline: Pipeline, records: Mapping[str, Record]) -> str:
     if record.state is State.NOT_TRIGGERED:
         prefix = f"{record.path.rpartition('/')[0]}/".lstrip("/")
         failed = [name for name in sorted(place.task.upstream) if not records[prefix + name].state.success]
@@ -296,7 +297,7 @@ def _with_maker(difference: Difference, path: str, pipeline: Pipeline) -> Differ
 def _maker(path: str, artifact: str, pipeline: Pipeline) -> str:
     """Path of the task that makes an input artifact; empty if none does."""
     while path:
-        task = _Place.of(pipeline, path).task
+        task = Place.of(pipeline, path).task
         parent, _, last = path.rpartition("/")
         if last.isdigit():
             parent = parent.rpartition("/")[0]

@@ -103,6 +103,12 @@ class Journal:
             )
         return replace(record, **fields)
 
+    def find(self, task_id: int) -> Record | None:
+        """The task with this id, of any run."""
+        with self._store.read() as connection:
+            row = connection.execute(sa.select(_tasks).where(_tasks.c.task_id == task_id)).mappings().first()
+        return _record(row) if row else None
+
     def of(self, job: str) -> dict[str, Record]:
         """A run's rows by path, in the order in which the run met the tasks."""
         query = sa.select(_tasks).where(_tasks.c.job == job).order_by(_tasks.c.created, _tasks.c.path)

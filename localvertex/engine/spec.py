@@ -154,12 +154,14 @@ class Component:
 
 @dataclass(frozen=True)
 class Container:
-    """A container to run; strings may hold placeholders."""
+    """A container to run; strings may hold placeholders. Limits are as Kubernetes writes quantities; empty for none."""
 
     image: str
     command: tuple[str, ...]
     args: tuple[str, ...]
     env: Mapping[str, str]
+    cpu_limit: str = ""
+    memory_limit: str = ""
 
 
 @dataclass(frozen=True)
@@ -433,12 +435,23 @@ def _executor(entry: Json, where: str) -> Container | Importer:
     if "importer" in entry:
         return _importer(entry["importer"], f"{where}.importer")
     container = entry.get("container", {})
-    # Resources are noted by the API and not enforced: the host has what it has.
     _only(container, "image command args env resources", f"{where}.container")
     env = {item["name"]: item.get("value", "") for item in container.get("env", ())}
+    resources = container.get("resources", {})
     return Container(
-        container.get("image", ""), tuple(container.get("command", ())), tuple(container.get("args", ())), env
+        container.get("image", ""),
+        tuple(container.get("command", ())),
+        tuple(container.get("args", ())),
+        env,
+        cpu_limit=str(resources.get("resourceCpuLimit") or resources.get("cpuLimit") or ""),
+        memory_limit=_memory(resources),
     )
+
+
+def _memory(resources: Json) -> str:
+    """The limit as text; what older compilers wrote is a number of gigabytes."""
+    gigabytes = resources.get("memoryLimit")
+    return str(resources.get("resourceMemoryLimit") or (f"{gigabytes}G" if gigabytes else ""))
 
 
 def _importer(entry: Json, where: str) -> Importer:

@@ -39,7 +39,7 @@ from localvertex.home import Home
 from localvertex.services.models import ModelService, check_mask, merge
 from localvertex.services.moments import seconds, stamp
 from localvertex.services.operations import Operations
-from localvertex.services.serving import Deployment, Plan, deployed_model, replica_count
+from localvertex.services.serving import Deployment, Health, Plan, deployed_model, replica_count
 from localvertex.store import Store
 from localvertex.workloads import Runner
 
@@ -120,17 +120,26 @@ class EndpointService:
             google.api_core.exceptions.NotFound: there is no such endpoint.
             google.api_core.exceptions.FailedPrecondition: it has no deployed model with traffic.
         """
-        endpoint = self._store.get(Endpoint, name)
-        shares = {deployed_id: share for deployed_id, share in endpoint.traffic_split.items() if share}
-        if not shares:
-            raise exceptions.FailedPrecondition(f"{name} doesn't have traffic_split.")
-        (chosen,) = random.choices(list(shares), list(shares.values()))
-        deployed = deployed_model(endpoint, chosen)
+        gone = ""
+        while True:
+            endpoint = self._store.get(Endpoint, name)
+            shares = {deployed_id: share for deployed_id, share in endpoint.traffic_split.items() if share}
+            if not shares:
+                raise exceptions.FailedPrecondition(f"{name} doesn't have traffic_split.")
+            if gone in shares:
+                raise exceptions.ServiceUnavailable(f"Deployed model {gone} of {name} is not being served.")
+            (chosen,) = random.choices(list(shares), list(shares.values()))
+            with self._lock:
+                deployment = self._deployments.get((name, chosen))
+            if deployment is not None:
+                return endpoint, deployed_model(endpoint, chosen), deployment
+            gone = chosen  # Perhaps it was undeployed since the endpoint was read.
+
+    def health(self, endpoint: str, deployed_id: str) -> Health:
+        """How the servers of a deployed model are; none are wanted of one that is not being served."""
         with self._lock:
-            deployment = self._deployments.get((name, chosen))
-        if deployment is None:
-            raise exceptions.ServiceUnavailable(f"Deployed model {chosen} of {name} is not being served.")
-        return endpoint, deployed, deployment
+            deployment = self._deployments.get((endpoint, deployed_id))
+        return deployment.health() if deployment else Health()
 
     def create_endpoint(self, request: CreateEndpointRequest) -> operations_pb2.Operation:
         """Make an endpoint that has no models yet."""

@@ -187,6 +187,10 @@ class ModelService:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
+    def seen(self, versions: Iterable[Model]) -> list[Model]:
+        """Stored versions as clients see them, with where they are deployed."""
+        return self._with_deployments(map(_seen, versions))
+
     def get_model(self, request: GetModelRequest) -> Model:
         """A version of a model; the default one unless the name says otherwise."""
         return self._with_deployments([self.resolve(request.name)])[0]
@@ -424,6 +428,11 @@ class ModelService:
                 if (deployed.model, deployed.model_version_id) == (version.name, version.version_id)
             ]
         return versions
+
+
+def default_versions() -> sa.Select[str]:
+    """A query of the names under which the models' default versions are stored."""
+    return sa.select(_models.c.default_version)
 
 
 def check_mask(mask: field_mask_pb2.FieldMask, changeable: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -19,6 +20,9 @@ from google.protobuf import json_format, struct_pb2
 
 from localvertex.services.endpoints import EndpointService
 from localvertex.services.moments import seconds
+from localvertex.services.request_log import RequestLog
+from localvertex.services.serving import UndeployedError
+from localvertex.services.traffic import Traffic
 
 _TIMEOUT = 60.0
 _LONGEST_MESSAGE = 10_000
@@ -30,12 +34,18 @@ class PredictionService:
 
     Args:
         endpoints: knows which server answers for an endpoint.
+        log: where endpoints that log requests log them; None: nowhere.
+
+    Attributes:
+        traffic: what was asked, and how it went.
     """
 
     SERVICE = "google.cloud.aiplatform.v1.PredictionService"
 
-    def __init__(self, endpoints: EndpointService) -> None:
+    def __init__(self, endpoints: EndpointService, log: RequestLog | None = None) -> None:
         self._endpoints = endpoints
+        self._log = log
+        self.traffic = Traffic()
 
     def predict(self, request: PredictRequest) -> PredictResponse:
         """Ask for the predictions of instances."""
@@ -43,21 +53,26 @@ class PredictionService:
         body: dict[str, Any] = {"instances": [plain(instance) for instance in wire.instances]}
         if wire.HasField("parameters"):
             body["parameters"] = plain(wire.parameters)
-        deployed, answer = self._ask(request.endpoint, json.dumps(body).encode(), _JSON)
-        return self._response(deployed, answer)
+        endpoint, deployed, answer = self._ask(request.endpoint, json.dumps(body).encode(), _JSON)
+        response = self._response(deployed, answer)
+        if self._log is not None:
+            self._log.note(endpoint, deployed, body["instances"], answer.json()["predictions"])
+        return response
 
     def raw_predict(self, request: RawPredictRequest) -> httpbody_pb2.HttpBody:
         """Hand a body on as it is."""
         body = RawPredictRequest.pb(request).http_body
-        _, answer = self._ask(request.endpoint, body.data, body.content_type or _JSON)
+        _, _, answer = self._ask(request.endpoint, body.data, body.content_type or _JSON)
         return httpbody_pb2.HttpBody(content_type=answer.headers.get("content-type", ""), data=answer.content)
 
-    def _ask(self, name: str, content: bytes, content_type: str) -> tuple[DeployedModel, httpx.Response]:
-        endpoint, deployed, deployment = self._endpoints.route(name)
-        answer = deployment.ask(content, content_type, _patience(endpoint))
-        if not answer.is_success:
-            raise error_of(answer)
-        return deployed, answer
+    def _ask(self, name: str, content: bytes, content_type: str) -> tuple[Endpoint, DeployedModel, httpx.Response]:
+        while True:
+            endpoint, deployed, deployment = self._endpoints.route(name)
+            with self.traffic.measured(endpoint.name, deployed.id), contextlib.suppress(UndeployedError):
+                answer = deployment.ask(content, content_type, _patience(endpoint))
+                if not answer.is_success:
+                    raise error_of(answer)
+                return endpoint, deployed, answer
 
     def _response(self, deployed: DeployedModel, answer: httpx.Response) -> PredictResponse:
         try:

@@ -15,7 +15,7 @@ import httpx
 from google.api_core import exceptions
 from google.cloud.aiplatform_v1.types import DeployedModel, Endpoint, Model
 
-from localvertex import names
+from localvertex import machines, names
 from localvertex.services.workers import free_ports, last_lines
 from localvertex.workloads import Runner, Workload, WorkloadError
 
@@ -49,6 +49,10 @@ class NotReadyError(exceptions.ServiceUnavailable):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)  # type: ignore[no-untyped-call]
+
+
+class UndeployedError(NotReadyError):
+    """The model was taken off its endpoint while it was asked: others answer there now."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class Plan:
             env=variables,
             log=self.log(number),
             serve=True,
+            limits=machines.limits(self.deployed.dedicated_resources.machine_spec),
         )
 
     def _environment(self, address: Address) -> dict[str, str]:
@@ -125,6 +130,15 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
         return variables.get(match[2], match[0])
 
     return _VARIABLE.sub(value, text)
+
+
+@dataclass(frozen=True)
+class Health:
+    """How many replicas there are and answer, and why one does not."""
+
+    replicas: int = 0
+    ready: int = 0
+    failure: str = ""
 
 
 class Deployment:
@@ -184,7 +198,9 @@ class Deployment:
         """
         with self._changed:
             while not (ready := [replica.address for replica in self._replicas if replica.ready]):
-                if self._closed or time.monotonic() > deadline:
+                if self._closed:
+                    raise UndeployedError(f"Deployed model {self.plan.deployed.id} was undeployed.")
+                if time.monotonic() > deadline:
                     failures = [replica.failure for replica in self._replicas if replica.failure]
                     raise NotReadyError(failures[0] if failures else f"No replica of {self.plan.deployed.id} is ready.")
                 self._changed.wait(_POLL_SECONDS)
@@ -201,6 +217,7 @@ class Deployment:
             google.api_core.exceptions.DeadlineExceeded: it was not.
             google.api_core.exceptions.ServiceUnavailable: the server ended over it, more than once.
             NotReadyError: there is no server to ask.
+            UndeployedError: there is none any more, for the model was undeployed.
         """
         deadline = time.monotonic() + patience
         broken_off = 0
@@ -226,6 +243,13 @@ class Deployment:
                         f"Deployed model {self.plan.deployed.id} broke off: {error!r}."
                     ) from None
                 time.sleep(_PAUSE_SECONDS)
+
+    def health(self) -> Health:
+        """How the replicas are at this moment."""
+        with self._changed:
+            failures = [replica.failure for replica in self._replicas if replica.failure]
+            ready = sum(replica.ready for replica in self._replicas)
+            return Health(len(self._replicas), ready, failures[0] if failures else "")
 
     def close(self) -> None:
         """End all replicas, and what is being asked of them."""

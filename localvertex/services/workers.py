@@ -138,7 +138,7 @@ def run(job: CustomJob, runner: Runner, *, gcs: Path, logs: Path, order: Order, 
     running: list[Running] = []
     try:
         for replica in replicas:
-            running.append(runner.start(_workload(job, replica, replicas, gcs, logs)))
+            running.append(runner.start(_workload(job, replica, replicas, runner, gcs, logs)))
         return _watch(replicas, running, logs, order, deadline)
     except WorkloadError as error:
         return Outcome(Ending.FAILED, str(error))
@@ -208,9 +208,11 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _workload(job: CustomJob, replica: Replica, replicas: Sequence[Replica], gcs: Path, logs: Path) -> Workload:
+def _workload(
+    job: CustomJob, replica: Replica, replicas: Sequence[Replica], runner: Runner, gcs: Path, logs: Path
+) -> Workload:
     given = {variable.name: variable.value for variable in program(replica.spec).env}
-    image, command = _command(replica.spec, gcs)
+    image, command = _command(replica.spec, runner, gcs)
     return Workload(
         id=f"{names.id_of(job.name)}-{replica.name}",
         image=image,
@@ -218,16 +220,20 @@ def _workload(job: CustomJob, replica: Replica, replicas: Sequence[Replica], gcs
         args=tuple(program(replica.spec).args),
         env={**_environment(job, replica, replicas, given.get("CLOUD_ML_TRIAL_ID", "")), **given},
         log=logs / f"{replica.name}.log",
+        limits=machines.limits(replica.spec.machine_spec),
     )
 
 
-def _command(pool: WorkerPoolSpec, gcs: Path) -> tuple[str, tuple[str, ...]]:
+def _command(pool: WorkerPoolSpec, runner: Runner, gcs: Path) -> tuple[str, tuple[str, ...]]:
     """The image and the command of a pool's containers; a pre-built image's command installs the packages first."""
     if "python_package_spec" not in pool:
         return pool.container_spec.image_uri, tuple(pool.container_spec.command)
-    package = pool.python_package_spec
-    files = [str(gcs / uri.removeprefix("gs://")) for uri in package.package_uris]
-    return package.executor_image_uri, ("python", python_package.__file__, package.python_module, *files, "--")
+    package, image = pool.python_package_spec, pool.python_package_spec.executor_image_uri
+    script, *files = (
+        runner.path(path, image)
+        for path in (Path(python_package.__file__), *(gcs / uri.removeprefix("gs://") for uri in package.package_uris))
+    )
+    return image, ("python", script, package.python_module, *files, "--")
 
 
 def _environment(job: CustomJob, replica: Replica, replicas: Sequence[Replica], trial: str) -> dict[str, str]:

@@ -79,10 +79,22 @@ def _defaults(specs: Sequence[Spec]) -> Values | None:
     return values
 
 
-def _sample(study: StudySpec, seed: int, past: Sequence[Past]) -> Values:
+def memory(study: StudySpec, past: Sequence[Past], sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
+    """A study of Optuna's that knows the trials so far."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    down, up = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
+    directions = [down if metric.goal == _MINIMIZE else up for metric in study.metrics]
+    made = optuna.create_study(sampler=sampler, directions=directions)
+    for trial in past:
+        made.add_trial(_frozen(study.parameters, trial))
+    return made
+
+
+def _sample(study: StudySpec, seed: int, past: Sequence[Past]) -> Values:
+    import optuna
+
     sampler: optuna.samplers.BaseSampler
     if study.algorithm == StudySpec.Algorithm.RANDOM_SEARCH:
         sampler = optuna.samplers.RandomSampler(seed=seed)
@@ -91,12 +103,7 @@ def _sample(study: StudySpec, seed: int, past: Sequence[Past]) -> Values:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             # Running trials count as poor ones, so that parallel trials do not all try the same place.
             sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-    down, up = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
-    directions = [down if metric.goal == _MINIMIZE else up for metric in study.metrics]
-    memory = optuna.create_study(sampler=sampler, directions=directions)
-    for trial in past:
-        memory.add_trial(_frozen(study.parameters, trial))
-    return _ask(study.parameters, memory.ask())
+    return _ask(study.parameters, memory(study, past, sampler).ask())
 
 
 def _ask(specs: Sequence[Spec], trial: optuna.Trial) -> Values:

@@ -1,4 +1,4 @@
-"""What runs in place of containers: a workload is one container's command, a runner starts it on this host."""
+"""A workload is one container's command; a runner starts it on this host, in a container or in place of one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["Runner", "Running", "Workload", "WorkloadError"]
+__all__ = ["Limits", "Runner", "Running", "Workload", "WorkloadError"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a workload may take of the machine.
+
+    Args:
+        cpus: cores; 0 for all.
+        memory: in bytes; 0 for all.
+    """
+
+    cpus: float = 0
+    memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -22,6 +35,7 @@ class Workload:
         env: variables added to the environment.
         log: file that stdout and stderr are appended to.
         serve: run the image's serving command when no command is given.
+        limits: kept to by runners that can.
     """
 
     id: str
@@ -31,6 +45,7 @@ class Workload:
     log: Path
     env: Mapping[str, str] = field(default_factory=dict)
     serve: bool = False
+    limits: Limits = Limits()
 
 
 class Running(Protocol):
@@ -38,7 +53,7 @@ class Running(Protocol):
 
     @property
     def pid(self) -> int:
-        """Process id of the workload's main process."""
+        """Process id of the workload's main process, which leads a session; 0 if it is not one of this host."""
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Exit code of the main process (128 + signal if one ended it), or None if it runs on after `timeout` s."""
@@ -54,11 +69,14 @@ class Runner(Protocol):
         """Start a workload.
 
         Raises:
-            WorkloadError: nothing can run in place of its image, or its command does not exist.
+            WorkloadError: its image cannot be run, or its command does not exist.
         """
 
+    def path(self, path: Path, image: str) -> str:
+        """Where a workload of an image finds what is at an absolute path of this host."""
+
     def sweep(self) -> int:
-        """End the processes that an earlier server, now dead, left behind; returns how many there were."""
+        """End what an earlier server, now dead, left running; returns how many there were."""
 
 
 class WorkloadError(Exception):

@@ -22,8 +22,8 @@ from localvertex.workloads.table import Entry, ImageTable
 MARK = "LOCALVERTEX_WORKLOAD"
 _HOOK = Path(__file__).parent / "hook"
 # What of the redirect keeps pip from package indexes, which the proxy refuses.
-_PROXIES = ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
-_CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+PROXIES = ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
+CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _FLAGS, _OF_THE_KERNEL = 5, 0x0020_0000
 _PREBUILT_SERVING = re.compile(r"(.+-docker\.pkg\.dev/vertex-ai(-restricted)?|gcr\.io/cloud-aiplatform)/prediction/.+")
 
@@ -79,6 +79,10 @@ class ProcessRunner:
             raise WorkloadError(f"Image {workload.image}: cannot run {missing}: {error.strerror}.") from error
         return RunningProcess(process, mark, scratch)
 
+    def path(self, path: Path, image: str) -> str:
+        """The same path: its processes are this host's."""
+        return str(path)
+
     def sweep(self) -> int:
         """End the processes that an earlier server, now dead, left behind; returns how many there were."""
         killed = _kill_marked(f"{self._home}:", prefix=True)
@@ -106,7 +110,7 @@ class ProcessRunner:
             "PIP_TARGET": str(packages),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "LOCALVERTEX_GCS_MOUNT": str(self._gcs),
-            "LOCALVERTEX_OUTSIDE": json.dumps({name: os.environ.get(name) for name in (*_PROXIES, *_CERTIFICATES)}),
+            "LOCALVERTEX_OUTSIDE": json.dumps({name: os.environ.get(name) for name in (*PROXIES, *CERTIFICATES)}),
             **workload.env,
             MARK: mark,
         }

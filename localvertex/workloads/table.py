@@ -20,7 +20,7 @@ from localvertex.workloads import WorkloadError
 
 FILE_NAME = "localvertex.toml"
 LOCATION_VARIABLE = "LOCALVERTEX_IMAGES"
-_FIELDS = {"pattern", "python", "workdir", "serve"}
+_FIELDS = {"pattern", "python", "workdir", "serve", "build"}
 _PREBUILT_SERVER = str(Path(__file__).with_name("prebuilt_server.py"))
 _BUILT_IN = {
     "gcr.io/ml-pipeline/google-cloud-pipeline-components:*": "",
@@ -47,12 +47,14 @@ class Entry:
         python: interpreter that `python` and `python3` mean.
         workdir: folder that the process starts in.
         serve: command of a prediction server, for images that are deployed without one.
+        build: what a person types to make the image itself, for containers.
     """
 
     pattern: str
     python: Path
     workdir: Path
     serve: tuple[str, ...] = ()
+    build: str = ""
 
 
 class ImageTable:
@@ -107,6 +109,10 @@ class ImageTable:
         found = _first(self.entries, image) or built_in
         return found if found.serve else replace(found, serve=built_in.serve)
 
+    def is_published(self, image: str) -> bool:
+        """Whether it is one of Google's, which localvertex stands in for."""
+        return _first(self._built_in, image) is not None
+
 
 def find_table(home: _HasPath) -> Path | None:
     """The file `$LOCALVERTEX_IMAGES`, else the `localvertex.toml` in the state folder, else the one beside it.
@@ -133,7 +139,7 @@ def _built_in(pattern: str, framework: str, workdir: Path) -> Entry:
 def _entry(row: dict[str, Any], folder: Path, where: str) -> Entry:
     for name in sorted(set(row) - _FIELDS):
         raise WorkloadError(f"{where}: unknown field '{name}'; known are {', '.join(sorted(_FIELDS))}.")
-    for name in ("pattern", "python", "workdir"):
+    for name in ("pattern", "python", "workdir", "build"):
         if not isinstance(row.get(name, ""), str):
             raise WorkloadError(f"{where}: field '{name}' must be a string.")
     serve = row.get("serve", [])
@@ -143,4 +149,4 @@ def _entry(row: dict[str, Any], folder: Path, where: str) -> Entry:
         raise WorkloadError(f"{where}: field 'pattern' is missing.")
     # Not resolved: a virtual environment's interpreter is a link, and following it leaves the environment.
     python = Path(os.path.normpath(folder / row["python"])) if "python" in row else Path(sys.executable)
-    return Entry(row["pattern"], python, folder / row.get("workdir", "."), tuple(serve))
+    return Entry(row["pattern"], python, folder / row.get("workdir", "."), tuple(serve), row.get("build", ""))

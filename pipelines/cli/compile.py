@@ -20,9 +20,25 @@ BUILD = ROOT / "build"
 COMPILERS = ("kfp", "google-cloud-pipeline-components")
 
 
+PARTS = ("release",)
+"""Modules of `pipelines/` that pipelines have in common."""
+
+
 def names() -> list[str]:
     """All pipelines: the modules directly in `pipelines/`."""
-    return sorted(path.stem for path in (ROOT / "pipelines").glob("*.py") if not path.stem.startswith("_"))
+    found = (path.stem for path in (ROOT / "pipelines").glob("*.py"))
+    return sorted(name for name in found if name not in PARTS and not name.startswith("_"))
+
+
+def check_name(pipeline: str, origin: str = "PIPELINE=") -> None:
+    """Raises UserError if there is no such pipeline.
+
+    Args:
+        pipeline: what a person wrote.
+        origin: what stands before it where it was written, for the message.
+    """
+    if pipeline not in names():
+        raise UserError(f"{origin}{pipeline}: no such pipeline{nearest(pipeline, names())}")
 
 
 def compiled(pipeline: str) -> Path:
@@ -37,8 +53,7 @@ def compiled(pipeline: str) -> Path:
     Raises:
         UserError: there is no such pipeline.
     """
-    if pipeline not in names():
-        raise UserError(f"PIPELINE={pipeline}: no such pipeline{nearest(pipeline, names())}")
+    check_name(pipeline)
     output, note = BUILD / f"{pipeline}.json", BUILD / f"{pipeline}.json.made-from"
     made_from = _inputs_digest()
     if not (output.exists() and note.exists() and note.read_text() == f"{made_from} {_sha256(output)}"):
@@ -103,7 +118,7 @@ def _inputs() -> Iterator[Path]:
     yield from (ROOT / "components").rglob("*.py")
     yield from (ROOT / "images").rglob("*.py")
     yield from (ROOT / "images").glob("*/Dockerfile")
-    yield from (ROOT / "images").glob("*/requirements.txt")
+    yield from (ROOT / "images").glob("*/requirements*.txt")
 
 
 def _sha256(path: Path) -> str:

@@ -41,14 +41,36 @@ class Task:
 
 
 def names(spec: Mapping[str, Any]) -> dict[str, str]:
-    """Display names of tasks by their keys in the compiled JSON, each after those it depends on."""
-    tasks: Mapping[str, Mapping[str, Any]] = spec["root"]["dag"]["tasks"]
+    """Display names of tasks by their paths, such as `exit-handler-1.train`, each after those it depends on.
+
+    What is in an exit handler or a nested pipeline is told task by task; a loop, or what only runs on a condition, is
+    one task. Of several of one name, the later ones have the name of what they are in before theirs.
+    """
+    found: dict[str, str] = {}
+    for path, label in _walk(spec, spec["root"]["dag"]["tasks"], ()):
+        taken = label in found.values()
+        found[".".join(path)] = f"{path[-2]} {label}" if taken and len(path) > 1 else label
+    return found
+
+
+def _walk(
+    spec: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]], within: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], str]]:
     order = graphlib.TopologicalSorter({key: sorted(tasks[key].get("dependentTasks", [])) for key in sorted(tasks)})
-    return {key: tasks[key].get("taskInfo", {}).get("name", key) for key in order.static_order()}
+    for key in order.static_order():
+        task = tasks[key]
+        inner = spec.get("components", {}).get(task.get("componentRef", {}).get("name", ""), {}).get("dag")
+        as_one = {"parameterIterator", "artifactIterator"} & task.keys() or task.get("triggerPolicy", {}).get(
+            "condition"
+        )
+        if inner and not as_one:
+            yield from _walk(spec, inner["tasks"], (*within, key))
+        else:
+            yield (*within, key), task.get("taskInfo", {}).get("name", key)
 
 
 def keys(spec: Mapping[str, Any]) -> dict[str, str]:
-    """Keys in the compiled JSON by the tasks' display names."""
+    """Paths of tasks by their display names."""
     return {label: key for key, label in names(spec).items()}
 
 
@@ -66,11 +88,20 @@ def tasks(spec: Mapping[str, Any], job: Mapping[str, Any]) -> list[Task]:
     for detail in details:
         if "parentTaskId" in detail:
             inside.setdefault(detail["parentTaskId"], []).append(detail)
+    known = {detail["taskId"]: detail for detail in details if "taskId" in detail}
     for detail in details:
-        name = labels.get(detail.get("taskName", ""), detail.get("taskName", ""))
+        name = labels.get(_path(detail, known), "")
         if name in found:
             found[name] = _task(name, detail, cached=_is_cached(detail, inside))
     return list(found.values())
+
+
+def _path(detail: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> str:
+    """A task's place in the run; the run itself, which has no parent, is no part of it."""
+    names = [str(detail.get("taskName", ""))]
+    while (detail := known.get(detail.get("parentTaskId", ""), {})) and "parentTaskId" in detail:
+        names.insert(0, str(detail["taskName"]))
+    return ".".join(names)
 
 
 def _is_cached(detail: Mapping[str, Any], inside: Mapping[str, list[Mapping[str, Any]]]) -> bool:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections import defaultdict
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
 from pipelines import UserError
+from pipelines.cli import tables
 from pipelines.cli.predict import find
 from pipelines.cli.targets import Target
 from pipelines.cli.vertex import Vertex
@@ -19,9 +18,6 @@ from pipelines.cli.vertex import Vertex
 CACHED = "CACHED"
 WHOLE_RUN = "system.Run"
 """The run is itself an execution, which puts out what its tasks do."""
-
-WIDE = 400
-"""Columns where there is no terminal to fit into: a line an artifact."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +90,7 @@ def lineage(pipeline: str, target: Target) -> None:
     graph.artifacts.setdefault(artifact["name"], artifact)
     tree = Tree(describe(artifact))
     grow(tree, artifact["name"], graph, seen=set())
-    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
-    console.print(tree)
+    tables.show(tree)
 
 
 def ancestor(vertex: Vertex, endpoint: str, title: str) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines import UserError, settings
-from pipelines.cli import compile, targets
+from pipelines.cli import boxes, compile, targets
 from pipelines.cli.targets import Target
 from pipelines.cli.vertex import Vertex
 from pipelines.settings.schema import nearest
@@ -33,6 +33,12 @@ def predict(pipeline: str, target: Target, path: str) -> None:
     vertex, endpoint = find(pipeline, target)
     answers = vertex.predict(endpoint["name"], asked)
     names = list(answers[0])
+    if len(answers) == 1 and boxes.are_in(answers[0]):
+        drawn = compile.BUILD / f"{Path(path).stem}.boxes.png"
+        Console().print(boxes.table(answers[0]))
+        if boxes.draw(asked[0], answers[0], drawn):
+            print(f"\nthe picture with its boxes: {drawn}")
+        return
     if len(answers) == 1:
         table = Table(box=None, pad_edge=False, show_header=False)
         for name in names:

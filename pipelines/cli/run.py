@@ -17,17 +17,27 @@ from typing import Any
 from rich.console import Console
 
 from pipelines import UserError, settings
-from pipelines.cli import compile, graph, source, summary, targets, watch
+from pipelines.cli import budget, compile, graph, images, source, summary, targets, watch
 from pipelines.cli.targets import Target
 from pipelines.cli.vertex import Vertex
 
 LAST_LINES = 15
 MISTAKE = "error: "
+SOURCE = "source"
 FOLDERS = ("new_data",)
 """Parameters that may name a folder of this machine, which is placed in the bucket too; empty: the source."""
 
 
-def run(pipeline: str, target: Target, data: str, arguments: str, cache: bool) -> int:
+def run(
+    pipeline: str,
+    target: Target,
+    data: str,
+    arguments: str,
+    cache: bool,
+    builder: str = images.BUILDERS[0],
+    dirty: bool = False,
+    accelerators: str = "",
+) -> int:
     """Compiles, starts, watches and tells.
 
     Args:
@@ -36,6 +46,10 @@ def run(pipeline: str, target: Target, data: str, arguments: str, cache: bool) -
         data: folder with the data; empty: the sample, made when it is missing.
         arguments: overrides of parameters, such as `max_trials=2`.
         cache: whether tasks may take their outputs from the cache.
+        builder: what builds images that the target's registry lacks.
+        dirty: whether these may hold what no commit has.
+        accelerators: what to train on, of `settings/accelerators.yaml`; two with a comma between: on both; empty: as
+            the settings say.
 
     Returns:
         The exit code: 0 if the run succeeded, 2 if a task found the input at fault, else 1.
@@ -47,14 +61,11 @@ def run(pipeline: str, target: Target, data: str, arguments: str, cache: bool) -
     console = Console()
     spec = compile.load(compile.compiled(pipeline))
     environment = settings.environment(target.settings)
-
-    def parameters(data_uri: str) -> dict[str, Any]:
-        origin = f"{target.settings}.yaml: pipelines.{pipeline}"
-        chosen = environment.pipelines.get(pipeline, {})
-        return settings.parameters(compile.interface(spec), chosen, arguments, {"source": data_uri}, origin)
-
-    checked = parameters("gs://bucket/folder")  # A mistake is told before anything is made or started.
-    folder, others = _folder(pipeline, data), _other_folders(checked)
+    # A mistake is told before anything is made or started.
+    checked = parameters(pipeline, spec, environment, target, arguments, accelerators)
+    folders = ({SOURCE: _folder(pipeline, data)} if SOURCE in checked else {}) | _other_folders(checked)
+    if target.pulls:
+        images.provide(spec, str(checked.get("image_suffix", "")), builder, dirty)
     targets.prepare(target)
 
     from google.cloud.storage import Client
@@ -63,14 +74,15 @@ def run(pipeline: str, target: Target, data: str, arguments: str, cache: bool) -
     client = Client(project=environment.project, credentials=vertex.credentials)
     places = {
         name: source.place(each, environment.bucket, environment.location, pipeline, client)
-        for name, each in {"source": folder, **others}.items()
+        for name, each in folders.items()
     }
-    empty = {name: places["source"] for name in FOLDERS if checked.get(name) == ""}
-    values = {**parameters(places["source"]), **places, **empty}
-    job = _job(pipeline, spec, values, environment.bucket, cache)
-    begun = _unfinished(vertex, job) or vertex.post(
-        f"{vertex.parent}/pipelineJobs", job, pipelineJobId=_new_id(pipeline)
-    )
+    empty = {name: places[SOURCE] for name in FOLDERS if checked.get(name) == ""}
+    values = {**checked, **places, **empty}
+    job = pipeline_job(pipeline, spec, values, environment.bucket, cache)
+    begun = _unfinished(vertex, job)
+    if begun is None:
+        budget.check(pipeline, spec, values, environment, vertex)
+        begun = vertex.post(f"{vertex.parent}/pipelineJobs", job, pipelineJobId=_new_id(pipeline))
     ended = _watch(spec, target, vertex, begun["name"], console)
     tasks = graph.tasks(spec, ended)
     outcome, outcome_file = (
@@ -85,8 +97,29 @@ def run(pipeline: str, target: Target, data: str, arguments: str, cache: bool) -
     report = compile.BUILD / f"{pipeline}.report.html"
     saved = summary.save_report(tasks, report, client)
     console.print()
-    summary.tell(outcome, summary.scores(tasks), report if saved else None, target.name, console)
+    summary.tell(outcome, summary.scores(tasks), report if saved else None, target, console)
     return 0
+
+
+def parameters(
+    pipeline: str,
+    spec: dict[str, Any],
+    environment: settings.Environment,
+    target: Target,
+    arguments: str,
+    accelerators: str = "",
+) -> dict[str, Any]:
+    """The parameters of a run; the folder of its source stands in for the one that the data will be placed in.
+
+    Raises:
+        UserError: a parameter is unknown, missing, mistyped or out of bounds, or there is no such accelerator.
+    """
+    origin = f"{target.settings}.yaml: pipelines.{pipeline}"
+    interface = compile.interface(spec)
+    given = {SOURCE: "gs://bucket/folder"} if SOURCE in interface else {}
+    chosen = settings.chosen(accelerators, settings.accelerators(), interface)
+    of_pipeline = environment.pipelines.get(pipeline, {})
+    return settings.parameters(interface, {**of_pipeline, **chosen}, arguments, given, origin)
 
 
 def cancel(pipeline: str, target: Target, run_id: str) -> None:
@@ -127,15 +160,22 @@ def _other_folders(parameters: dict[str, Any]) -> dict[str, Path]:
     return found
 
 
-def _job(pipeline: str, spec: dict[str, Any], parameters: dict[str, Any], bucket: str, cache: bool) -> dict[str, Any]:
+def pipeline_job(
+    pipeline: str, spec: dict[str, Any], parameters: dict[str, Any], bucket: str, cache: bool
+) -> dict[str, Any]:
     """The PipelineJob to create. Its label `request` is the same for the same request."""
     request = hashlib.sha256(json.dumps([spec, parameters, bucket, cache], sort_keys=True).encode()).hexdigest()
     return {
         "displayName": pipeline,
         "labels": {"pipeline": pipeline, "request": request[:32]},
         "pipelineSpec": spec if cache else _without_cache(spec),
-        "runtimeConfig": {"gcsOutputDirectory": f"gs://{bucket}/pipelines", "parameterValues": parameters},
+        "runtimeConfig": {"gcsOutputDirectory": output_root(bucket), "parameterValues": parameters},
     }
+
+
+def output_root(bucket: str) -> str:
+    """gs:// folder that runs write to; what a run writes is in `<project number>/<run>` of it."""
+    return f"gs://{bucket}/pipelines"
 
 
 def _new_id(pipeline: str) -> str:
@@ -170,6 +210,8 @@ def _watch(spec: dict[str, Any], target: Target, vertex: Vertex, name: str, cons
         latest[labels.get(task, task)] = line
 
     console.print(f"run       {name}", markup=False, highlight=False, soft_wrap=True)
+    if page := targets.page(target, run_id):
+        console.print(f"look at   {page}", markup=False, highlight=False, soft_wrap=True)
     try:
         with targets.following(target, run_id, hear):
             return watch.watch(spec, fetch=lambda: vertex.get(name), logs=latest, console=console)

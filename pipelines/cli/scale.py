@@ -146,6 +146,8 @@ def job_of(model: dict[str, Any], workers: int, streams: int, bucket: str, folde
 
 def _moved(argument: str, bucket: str, folder: str) -> str:
     flag, _, path = argument.partition("=")
+    if flag == "--followed":  # Nobody follows this one, and what the other has published is to stay.
+        return f"{flag}="
     if flag not in ("--model", "--checkpoints"):
         return argument
     mount = path.partition(bucket)[0]

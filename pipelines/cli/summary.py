@@ -15,11 +15,12 @@ from rich.table import Table
 
 from pipelines.cli import graph, source
 from pipelines.cli.graph import Task
-from pipelines.cli.targets import ServiceError
+from pipelines.cli.targets import ServiceError, Target
 from pipelines.cli.vertex import Vertex
 
 SCORES = "evaluate"
 WORDS = 5
+FEW = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Summary:
         model: resource name of the deployed version; empty if the run did not come so far.
         endpoint: resource name; empty if the run did not come so far.
         predictions: `{"truth", "answer", "confidence"}` of some test inputs, just answered by the endpoint.
+        data: whether the source is new, or since which run it is unchanged, in one line.
+        release: what became of the new model, and why, in one line.
     """
 
     pipeline: str
@@ -47,6 +50,8 @@ class Summary:
     model: str = ""
     endpoint: str = ""
     predictions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    data: str = ""
+    release: str = ""
 
 
 def summarise(pipeline: str, job: Mapping[str, Any], tasks: list[Task]) -> Summary:
@@ -68,6 +73,8 @@ def summarise(pipeline: str, job: Mapping[str, Any], tasks: list[Task]) -> Summa
         metrics=metrics(tasks),
         model=_resource(tasks, "google.VertexModel"),
         endpoint=_resource(tasks, "google.VertexEndpoint"),
+        data=_noted(tasks, "record", "told"),
+        release=": ".join(filter(None, (_noted(tasks, "outcome", name) for name in ("outcome", "reason")))),
     )
 
 
@@ -83,7 +90,7 @@ def with_predictions(summary: Summary, tasks: list[Task], vertex: Vertex, storag
     Raises:
         ServiceError: the endpoint does not answer.
     """
-    for artifact in graph.artifacts(tasks, "smoke", "system.Dataset"):
+    for artifact in graph.artifacts(tasks if summary.endpoint else [], "smoke", "system.Dataset"):
         lines = source.read(storage, f"{artifact['uri']}/smoke.jsonl").decode().splitlines()
         rows = [json.loads(line) for line in lines[:WORDS]]
         try:
@@ -128,14 +135,14 @@ def save_report(tasks: list[Task], path: Path, storage: Any) -> bool:
     return False
 
 
-def tell(summary: Summary, scores: Mapping[str, float], report: Path | None, target: str, console: Console) -> None:
+def tell(summary: Summary, scores: Mapping[str, float], report: Path | None, target: Target, console: Console) -> None:
     """Prints a successful run's outcome and what can be done next.
 
     Args:
         summary: the outcome.
         scores: the metrics to show.
         report: evaluate's page, if there is one.
-        target: its name, for the commands.
+        target: where it ran, for the commands.
         console: where to print.
     """
     table = Table("metric", "value", box=None, pad_edge=False)
@@ -150,14 +157,16 @@ def tell(summary: Summary, scores: Mapping[str, float], report: Path | None, tar
         console.print()
         console.print(table)
     ran = [name for name, task in summary.tasks.items() if not task["cached"]]
-    flags = f"PIPELINE={summary.pipeline}" + ("" if target == "local" else f" TARGET={target}")
+    flags = target.flags(summary.pipeline)
     console.print()
     for title, text in (
-        ("tasks", f"{len(summary.tasks) - len(ran)} cached, {len(ran)} run"),
+        ("data", summary.data),
+        ("release", summary.release),
+        ("tasks", f"{len(summary.tasks) - len(ran)} cached, {len(ran)} run{_named(ran)}"),
         ("time", f"{summary.seconds:.1f} s"),
         ("report", str(report or "none")),
-        ("model", summary.model),
-        ("endpoint", summary.endpoint),
+        ("model", summary.model or "none serves"),
+        ("endpoint", summary.endpoint or "none"),
         ("next", f"make predict {flags} INPUT=<file>"),
         ("", f"make lineage {flags}"),
     ):
@@ -167,6 +176,17 @@ def tell(summary: Summary, scores: Mapping[str, float], report: Path | None, tar
 def scores(tasks: list[Task]) -> dict[str, float]:
     """What evaluate measured."""
     return metrics([task for task in tasks if task.name == SCORES])
+
+
+def _named(tasks: list[str]) -> str:
+    """The names of tasks, where they are few."""
+    return f": {', '.join(tasks)}" if 0 < len(tasks) <= FEW else ""
+
+
+def _noted(tasks: list[Task], output: str, name: str) -> str:
+    """What an output artifact's metadata says."""
+    found = (artifact.get("metadata", {}) for artifact in graph.artifacts(tasks, output, "system.Artifact"))
+    return next((str(metadata[name]) for metadata in found if name in metadata), "")
 
 
 def _resource(tasks: list[Task], schema: str) -> str:

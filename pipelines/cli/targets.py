@@ -19,6 +19,7 @@ from pipelines import UserError
 NO_NEWS = re.compile(r"is in a non-final state|^[IWE]\d{4} |absl::InitializeLog|^\s*$")
 """Log lines not worth showing: a launcher that looks at its job once more, TensorFlow's remarks on the processor."""
 
+DEFAULT = "local"
 LOCALVERTEX = (sys.executable, "-m", "localvertex")
 
 
@@ -37,7 +38,10 @@ class Target:
         environment: command that prints a JSON object of environment variables for the Google libraries.
         logs: command that prints a task's log when followed by a run and a task; with `--json`, each line as
             a JSON object with its `text`. Empty: the console shows it.
+        page: command that prints, with `--json`, the `url` of a run's page when followed by the run. Empty: the
+            console shows it.
         stop: what a person types to stop the service; empty: nothing to stop.
+        pulls: whether the service takes images from the registry, which must then have them.
     """
 
     name: str
@@ -45,21 +49,29 @@ class Target:
     start: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()
+    page: tuple[str, ...] = ()
     stop: str = ""
+    pulls: bool = False
+
+    def flags(self, pipeline: str = "") -> str:
+        """What a person types behind `make <goal>` to mean this target and a pipeline, or all."""
+        named = (("PIPELINE", pipeline), ("TARGET", "" if self.name == DEFAULT else self.name))
+        return " ".join(f"{name}={value}" for name, value in named if value)
 
 
 TARGETS = {
     target.name: target
     for target in (
         Target(
-            name="local",
+            name=DEFAULT,
             settings="local",
             start=(*LOCALVERTEX, "start"),
             environment=(*LOCALVERTEX, "env", "--json"),
             logs=(*LOCALVERTEX, "logs"),
+            page=(*LOCALVERTEX, "console", "--no-browser", "--json"),
             stop="make stop",
         ),
-        Target(name="vertex", settings="production"),
+        Target(name="vertex", settings="production", pulls=True),
     )
 }
 
@@ -111,6 +123,16 @@ def _hear(process: subprocess.Popen[str], hear: Callable[[str, str], None]) -> N
         said = json.loads(line)
         if not NO_NEWS.search(said["text"]):
             hear(said["task"], said["text"].strip())
+
+
+def page(target: Target, run: str) -> str:
+    """The address of a run's page, for a browser; empty where the target has no command to ask for it.
+
+    Args:
+        target: where the run is.
+        run: the run's id.
+    """
+    return str(json.loads(_output((*target.page, run)))["url"]) if target.page else ""
 
 
 def log_lines(target: Target, run: str, task: str, count: int) -> list[str]:

@@ -7,6 +7,7 @@ Source: cloud.google.com/vertex-ai/docs/reference/rest
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,15 @@ from pipelines.settings import Environment
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 TIMEOUT = 120.0
+FIRST_WAIT, LONGEST_WAIT = 0.05, 5.0
+"""Seconds between two looks at an operation, at first and at most."""
+
+NOT_FOUND_CODE = 5
+"""google.rpc.Code."""
+
+
+class NotFound(ServiceError):
+    """There is no such resource."""
 
 
 class Vertex:
@@ -57,6 +67,45 @@ class Vertex:
         """
         return self._call("POST", name, query, body or {})
 
+    def patch(self, name: str, body: dict[str, Any], fields: str) -> dict[str, Any]:
+        """PATCH `/v1/<name>`: changes some fields of a resource.
+
+        Args:
+            name: of the resource.
+            body: with the new values.
+            fields: `updateMask`, joined by commas.
+
+        Raises:
+            ServiceError: with the service's message.
+        """
+        return self._call("PATCH", name, {"updateMask": fields}, body)
+
+    def delete(self, name: str) -> None:
+        """DELETE `/v1/<name>`, and waits until it is gone; nothing happens if it is gone already.
+
+        Raises:
+            ServiceError: with the service's message.
+        """
+        try:
+            self.wait(self._call("DELETE", name, {}, None))
+        except NotFound:
+            return
+
+    def wait(self, operation: dict[str, Any]) -> None:
+        """Waits for the end of a long-running operation.
+
+        Raises:
+            ServiceError: it failed.
+        """
+        wait = FIRST_WAIT
+        while not operation.get("done"):
+            time.sleep(wait)
+            wait = min(wait * 1.5, LONGEST_WAIT)
+            operation = self.get(operation["name"])
+        if "error" in operation:
+            kind = NotFound if operation["error"].get("code") == NOT_FOUND_CODE else ServiceError
+            raise kind(f"{operation['name']}: {operation['error'].get('message', operation['error'])}")
+
     def pages(self, name: str, **query: str) -> Iterator[dict[str, Any]]:
         """All resources of a collection such as `<parent>/endpoints`, page after page.
 
@@ -93,4 +142,5 @@ class Vertex:
         if response.ok:
             return dict(answer)
         message = answer.get("error", {}).get("message", response.text) if isinstance(answer, dict) else response.text
-        raise ServiceError(f"{name}: {response.status_code}: {message}")
+        kind = NotFound if response.status_code == requests.codes.not_found else ServiceError
+        raise kind(f"{name}: {response.status_code}: {message}")

@@ -15,9 +15,11 @@ import yaml
 from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from pipelines import UserError
+from pipelines.settings.accelerators import Accelerator, Table
+from pipelines.settings.schedule import Count, Schedule
 
 FOLDER = Path(__file__).parent
-OF_ALL_ENVIRONMENTS = ("build", "prices")
+OF_ALL_ENVIRONMENTS = ("build", "prices", "accelerators")
 
 Form = TypeVar("Form", bound=pydantic.BaseModel)
 
@@ -36,6 +38,25 @@ class Build(pydantic.BaseModel):
     replicas: Annotated[StrictInt, Field(ge=1)] = 1
 
 
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Retention(pydantic.BaseModel):
+    """What `make prune` keeps of each pipeline, beside all that something in use leans on.
+
+    Attributes:
+        keep_runs: newest runs that succeeded.
+        keep_versions: newest versions of the model.
+        keep_days: whatever is younger is kept.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keep_runs: Annotated[StrictInt, Field(ge=0)] = 10
+    keep_versions: Count = 5
+    keep_days: Annotated[StrictInt | StrictFloat, Field(ge=0, allow_inf_nan=False)] = 30
+
+
 class Environment(pydantic.BaseModel):
     """Where pipelines are run, and with which parameters.
 
@@ -44,6 +65,9 @@ class Environment(pydantic.BaseModel):
         location: region, such as `europe-west4`.
         bucket: Cloud Storage bucket for data and for what the pipelines make; without `gs://`.
         pipelines: parameters by pipeline.
+        schedules: by pipeline; `make schedule` brings them to the service.
+        max_cost: US dollars by pipeline; a run that may cost more is not submitted.
+        retention: what `make prune` keeps.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,9 +76,23 @@ class Environment(pydantic.BaseModel):
     location: Annotated[StrictStr, Field(pattern=r"^[a-z]+-[a-z]+\d+$")]
     bucket: Annotated[StrictStr, Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]$")]
     pipelines: dict[str, dict[str, Any]]
+    schedules: dict[str, tuple[Schedule, ...]] = {}
+    max_cost: dict[str, Price] = {}
+    retention: Retention = Retention()
+
+    @pydantic.field_validator("schedules")
+    @classmethod
+    def _have_names_of_their_own(cls, schedules: dict[str, tuple[Schedule, ...]]) -> dict[str, tuple[Schedule, ...]]:
+        for pipeline, listed in schedules.items():
+            names = [schedule.name for schedule in listed]
+            for name in names:
+                if names.count(name) > 1:
+                    raise ValueError(f"{pipeline} has two schedules named {name}")
+        return schedules
 
 
-Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+INNER: Mapping[str, type[pydantic.BaseModel]] = {"schedules": Schedule, "retention": Retention}
+"""What the settings of an environment hold that has settings of its own."""
 
 
 class Prices(pydantic.BaseModel):
@@ -63,6 +101,7 @@ class Prices(pydantic.BaseModel):
     Attributes:
         source: the page that says so.
         date: when it did.
+        run: US dollars for each run of a pipeline.
         machines: US dollars an hour by Compute Engine machine type.
         accelerators: US dollars an hour for one, by type.
     """
@@ -71,6 +110,7 @@ class Prices(pydantic.BaseModel):
 
     source: StrictStr
     date: datetime.date
+    run: Price = 0.0
     machines: dict[str, Price]
     accelerators: dict[str, Price]
 
@@ -109,18 +149,34 @@ BOUNDS: Mapping[str, Any] = {
     "parallel_trials": POSITIVE,
     "trial_epochs": POSITIVE,
     "trial_examples": POSITIVE,
+    "tune_budget": Field(ge=0),
     "train_epochs": POSITIVE,
     "train_steps": POSITIVE,
     "classic_steps": POSITIVE,
     "seeds": POSITIVE,
+    "patience": POSITIVE,
+    "faces_only": Field(pattern="^(true|false)$"),
+    "follow_machine_type": Field(min_length=1),
     "fold_epochs": POSITIVE,
     "skew_threshold": Field(ge=0, le=1),
+    "most_requests": POSITIVE,
     "seed": Field(ge=0),
     "machine_type": Field(min_length=1),
     "accelerator_count": Field(ge=0),
+    "tpu_topology": Field(pattern=r"^(\d+x\d+(x\d+)?)?$"),
+    "image_suffix": Field(pattern=r"^(-[a-z]+)?$"),
+    "keras_backend": Field(pattern="^(tensorflow|jax)$"),
+    "tutorial_steps": POSITIVE,
     "timeout": Field(pattern=r"^[1-9]\d*s$"),
     "strategy": Field(pattern="^(STANDARD|SPOT|FLEX_START)$"),
     "serving_machine_type": Field(min_length=1),
+    "highest_error": Field(ge=0),
+    "margin": Field(ge=0),
+    "slice_margin": Field(ge=0),
+    "level": Field(gt=0, lt=0.5),
+    "canary_share": Field(ge=1, le=99),
+    "logged_share": Field(ge=0, le=1),
+    "webhook": Field(pattern="^(https?://.+)?$"),
     "model_name": Field(min_length=1, max_length=128),
     "endpoint_name": Field(min_length=1, max_length=118),
 }
@@ -143,6 +199,15 @@ def prices(folder: Path = FOLDER) -> Prices:
         UserError: it is not as it should be.
     """
     return _read(folder / "prices.yaml", Prices)
+
+
+def accelerators(folder: Path = FOLDER) -> Mapping[str, Accelerator]:
+    """Reads `accelerators.yaml`.
+
+    Raises:
+        UserError: it is not as it should be.
+    """
+    return _read(folder / "accelerators.yaml", Table).root
 
 
 def environment(name: str, folder: Path = FOLDER) -> Environment:
@@ -257,11 +322,14 @@ def _read(path: Path, form: type[Form]) -> Form:
         problem = error.errors()[0]
         name = ".".join(map(str, problem["loc"]))
         if problem["type"] == "extra_forbidden":
-            raise UserError(f"{path.name}: {name}: no such setting{nearest(name, form.model_fields)}") from None
+            valid = form if len(problem["loc"]) == 1 else INNER.get(str(problem["loc"][0]), form)
+            hint = nearest(str(problem["loc"][-1]), valid.model_fields)
+            raise UserError(f"{path.name}: {name}: no such setting{hint}") from None
         if problem["type"] == "missing":
             raise UserError(f"{path.name}: {name} is missing") from None
-        message = problem["msg"].replace("Input should", "should", 1)
-        raise UserError(f"{path.name}: {name}={problem['input']}: {message}") from None
+        message = problem["msg"].replace("Input should", "should", 1).removeprefix("Value error, ")
+        plain = not isinstance(problem["input"], dict | list)
+        raise UserError(f"{path.name}: {name}{'=' + str(problem['input']) if plain else ''}: {message}") from None
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -51,7 +51,7 @@ def changed(house: Path, *paths: str) -> set[str]:
 
 def test_editing_evaluate_changes_evaluate_alone(house: Path) -> None:
     assert changed(house, "images/trainer/evaluate.py") == {"evaluate"}
-    assert changed(house, "images/trainer/systems/crnn/report.py") == {"evaluate"}
+    assert changed(house, "images/trainer/systems/crnn/report.py") == {"evaluate", "follow"}
 
 
 def test_editing_ingest_changes_ingest_alone(house: Path) -> None:
@@ -59,7 +59,8 @@ def test_editing_ingest_changes_ingest_alone(house: Path) -> None:
 
 
 def test_editing_the_network_leaves_ingest_and_the_launchers(house: Path) -> None:
-    assert changed(house, "images/trainer/systems/crnn/model.py") == {"trial", "train", "evaluate", "export"}
+    asking = {"evaluate", "accelerators", "challenge", "follow"}
+    assert changed(house, "images/trainer/systems/crnn/model.py") == {"trial", "train", "export"} | asking
 
 
 def test_editing_the_space_changes_who_searches_and_who_trains(house: Path) -> None:
@@ -75,7 +76,8 @@ def test_another_system_changes_nothing(house: Path) -> None:
 
 
 def test_requirements_count(house: Path) -> None:
-    assert changed(house, "images/launcher/requirements.txt") == {"tune", "deploy"}
+    launched = {"tune", "champion", "deploy", "snapshot", "requests", "notify"}
+    assert changed(house, "images/launcher/requirements.txt") == launched
 
 
 def test_place_and_time_do_not_count(house: Path) -> None:

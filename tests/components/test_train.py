@@ -36,6 +36,6 @@ def test_replicas_are_a_chief_and_its_workers(tmp_path: Path, replicas: int, cou
     spec = job(tmp_path, replicas)
     pools = spec["worker_pool_specs"]
     assert [pool["replica_count"] for pool in pools] == counts
-    assert all(pool["machine_spec"] == VALUES for pool in pools)
+    assert all(pool["machine_spec"] == {**VALUES, "tpu_topology": ""} for pool in pools)
     assert all(pool["container_spec"] == pools[0]["container_spec"] for pool in pools)
     assert str(spec["scheduling"]["restart_job_on_worker_restart"]).lower() == str(replicas > 1).lower()

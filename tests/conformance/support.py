@@ -56,6 +56,15 @@ class Conformance:
         assert self.outputs(spec, result) == (outputs or {})
         return result
 
+    def seen(self, place: str) -> str:
+        """Where a task finds what is at `gs://<place>`."""
+        return self.bench.runner.path(self.bench.home.gcs.resolve() / place, "any:1")
+
+    def shared(self) -> str:
+        """A folder that outlives tasks, as they find it."""
+        (self.bench.home.gcs / "shared").mkdir(exist_ok=True)
+        return self.seen("shared")
+
     def outputs(self, spec: Mapping[str, Any], result: Result) -> dict[str, Any]:
         """The pipeline's outputs, with files read."""
         if not result.records[""].outputs:

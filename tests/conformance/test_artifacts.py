@@ -10,6 +10,7 @@ from kfp.dsl import Artifact, ClassificationMetrics, Dataset, Input, Metrics, Mo
 
 from tests.conformance.support import Conformance
 from tests.localvertex.engine.pieces import copy, read_all, say, show, write, write_folder
+from tests.localvertex.runners import only_processes
 
 
 def test_files_and_folders_go_from_task_to_task(run: Conformance) -> None:
@@ -115,7 +116,7 @@ def test_what_a_task_writes_to_a_path_of_its_own_is_fetched(run: Conformance) ->
     def pipeline(folder: str) -> Dataset:
         return stray(folder=folder).outputs["data"]
 
-    parameters = {"folder": str(run.bench.folder)}
+    parameters = {"folder": run.shared()}
     run(pipeline, parameters=parameters, ran="stray", outputs={"Output": "fetched"})
 
 
@@ -138,6 +139,7 @@ def test_importers_take_their_uri_from_anywhere(run: Conformance, source: str) -
     run(pipeline, ran=ran, states={"importer": "SUCCEEDED"}, outputs={"Output": "imported"})
 
 
+@only_processes
 def test_an_importer_takes_a_file_of_this_machine(run: Conformance) -> None:
     @dsl.pipeline(name="local")
     def pipeline(uri: str) -> str:

@@ -9,6 +9,7 @@ from kfp.dsl import Dataset
 
 from tests.conformance.support import Conformance
 from tests.localvertex.engine.pieces import say, write, write_folder
+from tests.localvertex.runners import only_processes
 
 WORKSPACE = dsl.PipelineConfig(workspace=dsl.WorkspaceConfig(size="1Gi"))
 
@@ -51,6 +52,7 @@ def test_resources_and_names_to_show_are_noted(run: Conformance, accelerator: st
     run(pipeline, ran="say")
 
 
+@only_processes
 def test_a_containerised_component_runs_its_own_code(run: Conformance) -> None:
     @dsl.component(base_image="python:3.11", target_image="mine:1", install_kfp_package=False)
     def greet(name: str) -> str:

@@ -72,7 +72,7 @@ def test_each_iteration_of_a_loop_is_retried_for_itself(run: Conformance) -> Non
             second_time(folder=folder, word=word).set_retry(1, backoff_duration="0s")
 
     first, second = "for-loop-2/0/second-time", "for-loop-2/1/second-time"
-    run(pipeline, parameters={"folder": str(run.bench.folder)}, ran=f"{first} {first} {second} {second}")
+    run(pipeline, parameters={"folder": run.shared()}, ran=f"{first} {first} {second} {second}")
 
 
 def test_a_retried_task_is_cached_like_any_other(run: Conformance) -> None:

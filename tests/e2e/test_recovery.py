@@ -102,7 +102,7 @@ def test_training_went_on_where_it_was(sampled: Checkout, survived: dict[str, An
 def test_finished_tasks_were_kept(sampled: Checkout, survived: dict[str, Any]) -> None:
     logs = [path for path in sampled.folder.glob(".localvertex/logs/crnn-*/*.log")]
     assert {path.parent.name for path in logs} == {survived["run"].rsplit("/", 1)[-1]}, "a second run was begun"
-    (ingest,) = [path for path in logs if path.stem == "ingest"]
+    (ingest,) = [path for path in logs if path.stem == "exit-handler-1.ingest"]
     assert ingest.read_text().count(" train, ") == 1, "ingest ran twice"
 
 

@@ -36,6 +36,8 @@ from localvertex.home import Home
 from localvertex.redirect import redirect_environment
 from localvertex.server import Services
 from localvertex.store import Store
+from localvertex.workloads.table import ImageTable
+from tests.localvertex.runners import new_runner
 
 API = "https://us-central1-aiplatform.googleapis.com"
 STORAGE = "https://storage.googleapis.com"
@@ -46,7 +48,7 @@ class Front:
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        self.services = Services(home, 0)
+        self.services = Services(home, new_runner(home, ImageTable((), home.path), {}))
         self.table = MethodTable(self.services.api, self.services.projects.number_of)
         self.storage = StorageFrontend(self.services.buckets, self.services.projects)
         self.own = OwnFrontend(self.services.store)

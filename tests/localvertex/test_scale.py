@@ -16,7 +16,9 @@ from localvertex.api.rest_frontend import RestFrontend
 from localvertex.filters import scan
 from localvertex.home import Home
 from localvertex.server import Services
+from localvertex.workloads.table import ImageTable
 from tests.bench import scale
+from tests.localvertex.runners import new_runner
 
 SMALL, LARGE = 100, 400
 STEPS = 10
@@ -30,7 +32,7 @@ class Store:
     def __init__(self, folder: Path, runs: int) -> None:
         self.home, self.runs, self.steps = Home(folder).create(), runs, 0
         scale.fill(self.home, runs)
-        self.services = Services(self.home, 1)
+        self.services = Services(self.home, new_runner(self.home, ImageTable((), folder), {}))
         self.frontend = RestFrontend(MethodTable(self.services.api, self.services.projects.number_of))
         sa.event.listen(self.services.store.engine, "checkout", self._count)
 

@@ -34,7 +34,10 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["lineage", "--pipeline", "x"], "PIPELINE=x: no such pipeline"),
         (["compile", "--pipeline", "x"], "PIPELINE=x: no such pipeline"),
         (["request", "--pipeline", "x"], "PIPELINE=x: no such pipeline"),
-        (["run", "--pipeline", "iris", "--data", "docs", "--args", "new_data=/no/such"], "DATA=docs: no such folder"),
+        (
+            ["run", "--pipeline", "iris", "--data", "no-such", "--args", "new_data=/no/such"],
+            "DATA=no-such: no such folder",
+        ),
         (["run", "--pipeline", "iris", "--data", "images", "--args", "new_data=/no/such"], "ARGS: new_data=/no/such"),
     ],
 )
@@ -120,6 +123,31 @@ def test_tasks_are_told_in_the_order_of_the_graph_under_their_display_names() ->
     ]  # fmt: skip
 
 
+def test_tasks_of_nested_pipelines_are_told_one_by_one_and_by_their_place() -> None:
+    inner = {"deploy": {"taskInfo": {"name": "deploy"}}, "train": {"taskInfo": {"name": "train"}}}
+    maybe = {"taskInfo": {"name": "perhaps"}, "componentRef": {"name": "comp"}, "triggerPolicy": {"condition": "x"}}
+    nested = {
+        "components": {"comp": {"dag": {"tasks": inner}}},
+        "root": {"dag": {"tasks": {
+            "train": {"taskInfo": {"name": "train"}},
+            "release": {"taskInfo": {"name": "r"}, "componentRef": {"name": "comp"}, "dependentTasks": ["train"]},
+            "maybe": maybe,
+        }}},
+    }  # fmt: skip
+    labels = graph.names(nested)
+    assert labels == {
+        "maybe": "perhaps", "train": "train", "release.deploy": "deploy", "release.train": "release train"
+    }  # fmt: skip
+    details = [
+        {"taskName": "run-1", "taskId": "0", "state": "RUNNING"},
+        {"taskName": "release", "taskId": "1", "parentTaskId": "0", "state": "RUNNING"},
+        {"taskName": "train", "taskId": "2", "parentTaskId": "0", "state": "SUCCEEDED"},
+        {"taskName": "train", "taskId": "3", "parentTaskId": "1", "state": "FAILED"},
+    ]
+    found = {task.name: task.state for task in graph.tasks(nested, {"jobDetail": {"taskDetails": details}})}
+    assert found == {"perhaps": "PENDING", "train": "SUCCEEDED", "deploy": "PENDING", "release train": "FAILED"}
+
+
 @pytest.mark.parametrize(("second", "shown"), [("SKIPPED", "SKIPPED"), ("SUCCEEDED", "SUCCEEDED")])
 def test_a_loop_is_cached_when_all_in_it_is(second: str, shown: str) -> None:
     root = {"taskName": "run", "taskId": "1", "state": "RUNNING"}
@@ -159,6 +187,8 @@ def test_a_summary_of_a_failed_run_is_whole(tmp_path: Path) -> None:
         "model": "",
         "endpoint": "",
         "predictions": [],
+        "data": "",
+        "release": "",
     }
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["summary.json"]
 
@@ -167,20 +197,22 @@ REQUEST: dict[str, Any] = {"spec": SPEC, "parameters": {"seed": 1}, "bucket": "b
 
 
 def test_the_same_request_has_the_same_label() -> None:
-    first, again = run._job("crnn", **REQUEST), run._job("crnn", **REQUEST)
+    first, again = run.pipeline_job("crnn", **REQUEST), run.pipeline_job("crnn", **REQUEST)
     assert first["labels"] == again["labels"]
     assert len(first["labels"]["request"]) <= 63
 
 
 @pytest.mark.parametrize("change", [{"spec": {**SPEC, "x": 1}}, {"parameters": {"seed": 2}}, {"cache": False}])
 def test_another_request_has_another_label(change: dict[str, Any]) -> None:
-    other = run._job("crnn", **{**REQUEST, **change})
-    assert other["labels"]["request"] != run._job("crnn", **REQUEST)["labels"]["request"]
+    other = run.pipeline_job("crnn", **{**REQUEST, **change})
+    assert other["labels"]["request"] != run.pipeline_job("crnn", **REQUEST)["labels"]["request"]
 
 
 def test_without_cache_no_task_of_any_depth_may_use_it() -> None:
     nested = {"comp-loop": {"dag": {"tasks": {"inner": {"cachingOptions": {"enableCache": True}}}}}}
-    sent = run._job("crnn", **{**REQUEST, "spec": {**SPEC, "components": nested}, "cache": False})["pipelineSpec"]
+    sent = run.pipeline_job("crnn", **{**REQUEST, "spec": {**SPEC, "components": nested}, "cache": False})[
+        "pipelineSpec"
+    ]
     tasks = [
         *sent["root"]["dag"]["tasks"].values(),
         *sent["components"]["comp-loop"]["dag"]["tasks"].values(),

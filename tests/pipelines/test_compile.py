@@ -61,12 +61,17 @@ def test_the_sdk_loads_it(written: Path) -> None:
 
 def test_tasks_and_their_order(spec: dict[str, Any]) -> None:
     names = list(graph.names(spec).values())
-    assert sorted(names) == ["deploy", "evaluate", "export", "ingest", "source", "train", "tune"]
+    stages = {"source", "ingest", "tune", "train", "evaluate", "export"}
+    assert set(names) == stages | {"snapshot", "champion", "champion model", "challenge", "deploy", "notify"}
     for before, after in (
         ("source", "ingest"),
         ("ingest", "tune"),
         ("tune", "train"),
         ("evaluate", "deploy"),
+        ("snapshot", "source"),
+        ("champion", "challenge"),
+        ("challenge", "deploy"),
+        ("deploy", "notify"),
     ):
         assert names.index(before) < names.index(after)
 
@@ -75,7 +80,7 @@ def test_the_training_machine_is_chosen_at_run_time(spec: dict[str, Any]) -> Non
     args = spec["deploymentSpec"]["executors"]["exec-train"]["container"]["args"]
     values = {"machine_type": "n1-standard-8", "accelerator_type": "NVIDIA_TESLA_T4", "accelerator_count": 2}
     pool = worker_pool(spec, args, values)
-    assert pool["machine_spec"] == values
+    assert pool["machine_spec"] == {**values, "tpu_topology": ""}
 
 
 def test_the_training_job_is_what_the_api_takes(spec: dict[str, Any]) -> None:
@@ -104,6 +109,13 @@ def test_caching_does_not_depend_on_the_run(spec: dict[str, Any]) -> None:
     """The run's name may stand in a container's arguments, hashed as they are written, but in no input."""
     for component in spec["components"].values():
         assert "pipeline_job_name" not in json.dumps(component)
+
+
+def test_only_what_looks_outside_is_never_taken_from_the_cache(spec: dict[str, Any]) -> None:
+    dags = [component["dag"] for component in (spec["root"], *spec["components"].values()) if "dag" in component]
+    tasks = {task["taskInfo"]["name"]: task for dag in dags for task in dag["tasks"].values()}
+    uncached = {name for name, task in tasks.items() if not task.get("cachingOptions", {}).get("enableCache")}
+    assert uncached - {"exit-handler-1"} == {"snapshot", "champion", "notify"}
 
 
 def test_a_fresh_result_is_not_compiled_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

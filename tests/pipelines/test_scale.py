@@ -23,7 +23,13 @@ JOB: dict[str, Any] = {
                 "replicaCount": "1",
                 "containerSpec": {
                     "imageUri": "trainer:1",
-                    "args": [*ARGS, "--model=/mnt/store/run/train/model", "--executor_input", "{}"],
+                    "args": [
+                        *ARGS,
+                        "--followed=/mnt/store/run/checkpoints",
+                        "--model=/mnt/store/run/train/model",
+                        "--executor_input",
+                        "{}",
+                    ],
                 },
             }
         ],
@@ -53,6 +59,7 @@ def test_only_the_workers_and_the_place_differ(workers: int, counts: list[str]) 
         assert pool["containerSpec"]["args"] == [
             *ARGS[:2],
             "--checkpoints=/mnt/store/scale/now/checkpoints",
+            "--followed=",
             "--model=/mnt/store/scale/now/model",
             "--streams=4",
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,10 @@ def measure(truths: Sequence[bytes], answers: Mapping[str, Sequence[Any]]) -> di
     return {MONITOR: float(np.mean(np.asarray(truths) != np.asarray(answers["class"])))}
 
 
-def evaluate(truths: Sequence[bytes], answers: Mapping[str, Sequence[Any]]) -> dict[str, float]:
-    """All numbers of the report.
+def evaluate(
+    truths: Sequence[bytes], answers: Mapping[str, Sequence[Any]], features: Mapping[str, Sequence[Any]] | None = None
+) -> dict[str, float]:
+    """All numbers of the report, which need no other features of the examples.
 
     Returns:
         `accuracy` with `accuracy_low` and `accuracy_high` (Wilson's 95 % interval), `error_rate`,
@@ -40,7 +42,7 @@ def evaluate(truths: Sequence[bytes], answers: Mapping[str, Sequence[Any]]) -> d
         "accuracy_low": low,
         "accuracy_high": high,
         MONITOR: float(np.mean(~right)),
-        "calibration_error": _calibration_error(np.asarray(answers["confidence"]), right),
+        "calibration_error": calibration_error(np.asarray(answers["confidence"]), right),
         "examples": len(right),
     }
     return rates | {f"recall_{name.decode()}": float(right[truth == name].mean()) for name in np.unique(truth)}
@@ -54,8 +56,28 @@ def confusion(truths: Sequence[bytes], answers: Mapping[str, Sequence[Any]], cla
     return [[int(count) for count in row] for row in matrix]
 
 
-def _calibration_error(confidence: npt.NDArray[Any], right: npt.NDArray[Any]) -> float:
-    """Guo et al., "On Calibration of Modern Neural Networks" (2017), with ten bins."""
+def calibration_error(confidence: npt.NDArray[Any], right: npt.NDArray[Any]) -> float:
+    """Guo et al., "On Calibration of Modern Neural Networks" (2017), with ten bins.
+
+    Args:
+        confidence: of each answer, 0 to 1.
+        right: whether each is.
+    """
+    return float(
+        sum(abs(bin.confidence - bin.accuracy) * bin.count for bin in reliability(confidence, right)) / len(right)
+    )
+
+
+class Bin(NamedTuple):
+    """Answers of about the same confidence: how many, their mean confidence, and the share that is right."""
+
+    count: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(confidence: npt.NDArray[Any], right: npt.NDArray[Any]) -> list[Bin]:
+    """The answers by tenths of confidence; tenths without any are left out."""
     bins = np.minimum((confidence * 10).astype(int), 9)
-    gaps = [abs(confidence[bins == each].sum() - right[bins == each].sum()) for each in np.unique(bins)]
-    return float(sum(gaps) / len(right))
+    own = [bins == each for each in np.unique(bins)]
+    return [Bin(int(each.sum()), float(confidence[each].mean()), float(right[each].mean())) for each in own]

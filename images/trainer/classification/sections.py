@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from images.trainer.classification.scores import MONITOR, confusion
-from images.trainer.report import Number, Section, learning_curve, percent, picture
+from images.trainer.classification.scores import MONITOR, confusion, reliability
+from images.trainer.report import INK, SERIES, Number, Section, learning_curve, percent, picture, plots
 
 WORST = 24
 
@@ -37,6 +37,25 @@ def table(truths: Sequence[bytes], answers: Mapping[str, Sequence[Any]], classes
     return Section(
         "Who is taken for whom", "Rows are the truth, columns the answer.", None, ("", *classes, "recall"), rows
     )
+
+
+def calibration(truths: Sequence[bytes], answers: Mapping[str, Sequence[Any]]) -> Section:
+    """How often answers of each confidence are right, and how many there are."""
+    right = np.asarray(answers["class"]) == np.asarray(truths)
+    bins = reliability(np.asarray(answers["confidence"]), right)
+    confidences = [bin.confidence for bin in bins]
+
+    def curve(axes: Any) -> None:
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
+        axes.plot(confidences, [bin.accuracy for bin in bins], color=SERIES[0], linewidth=2, marker="o", markersize=5)
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", ylabel="right")
+
+    def counts(axes: Any) -> None:
+        axes.bar(confidences, [bin.count for bin in bins], width=0.06, color=SERIES[0])
+        axes.set(xlim=(0, 1.05), xlabel="confidence", ylabel="answers")
+
+    note = "On the dotted line, answers are right as often as they say."
+    return Section("Calibration", note, plots([("Right, by confidence", curve), ("Answers, by confidence", counts)]))
 
 
 def worst_pictures(

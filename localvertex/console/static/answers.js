@@ -1,6 +1,8 @@
-// Predictions as a person reads them: classes with bars, anything else as a table of names and values.
+// Predictions as a person reads them: classes with bars, things found in a picture with their boxes, anything else as
+// a table of names and values. What a prediction is, its keys say.
 
 const MOST_BARS = 12;
+const LEAST_SCORE = 0.3; // of a thing found, to be shown
 const percent = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 });
 
 /** Whether a prediction tells classes apart. */
@@ -14,10 +16,51 @@ export function isClassification(prediction) {
   );
 }
 
+/**
+ * The things that a prediction has found in a picture, the surest first; none if it is no detection.
+ *
+ * Boxes are [ymin, xmin, ymax, xmax] as shares of the picture, as those of TensorFlow's object detection are.
+ */
+export function detections(prediction) {
+  const [boxes, scores, names] = ["boxes", "scores", "class_names"].map((key) => prediction?.[`detection_${key}`]);
+  if (!isDetection(prediction)) return [];
+  return boxes
+    .map(([top, left, bottom, right], index) => {
+      const name = String(names?.[index] ?? prediction.detection_classes?.[index] ?? "");
+      return { name, score: scores[index], box: [left, top, right, bottom], hue: hue(name) };
+    })
+    .filter(({ score, box }) => score >= LEAST_SCORE && box.every(Number.isFinite))
+    .sort((a, b) => b.score - a.score);
+}
+
+/** Whether a prediction tells where things are. */
+export function isDetection(prediction) {
+  const [boxes, scores] = [prediction?.detection_boxes, prediction?.detection_scores];
+  return (
+    Array.isArray(boxes) &&
+    Array.isArray(scores) &&
+    boxes.length === scores.length &&
+    boxes.every((box) => Array.isArray(box) && box.length === 4)
+  );
+}
+
+/** What stands on a box. */
+export function label({ name, score }) {
+  return `${name} ${percent.format(score)}`.trim();
+}
+
+function hue(name) {
+  return [...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 360, 200);
+}
+
 /** What is to be said first: the likeliest class and its probability, or the one value of a prediction. */
 export function headline(prediction) {
   if (isClassification(prediction)) {
     return [String(prediction.class), percent.format(Math.max(...prediction.probabilities))];
+  }
+  if (isDetection(prediction)) {
+    const found = detections(prediction).length;
+    return [String(found), found === 1 ? "thing found" : "things found"];
   }
   return typeof prediction === "object" && prediction !== null ? ["", ""] : [String(prediction), ""];
 }
@@ -25,6 +68,7 @@ export function headline(prediction) {
 /** The element that shows the rest. */
 export function details(prediction) {
   if (isClassification(prediction)) return bars(prediction);
+  if (isDetection(prediction)) return things(prediction);
   return typeof prediction === "object" && prediction !== null ? values(prediction) : element("div");
 }
 
@@ -58,6 +102,23 @@ function name(prediction, index, first) {
   const names = prediction.classes;
   if (Array.isArray(names) && names.length === prediction.probabilities.length) return String(names[index]);
   return index === first ? String(prediction.class) : String(index);
+}
+
+function things(prediction) {
+  const found = detections(prediction);
+  const all = prediction.detection_boxes.length;
+  const table = element("table", "values");
+  table.append(caption(`Things found with a score of ${percent.format(LEAST_SCORE)} or more, of ${all}`));
+  for (const each of found) {
+    const row = table.insertRow();
+    row.append(rowHeader(each.name || "thing"));
+    const score = row.insertCell();
+    score.className = "number";
+    score.textContent = percent.format(each.score);
+    const [left, top, right, bottom] = each.box.map((share) => percent.format(share));
+    row.insertCell().textContent = `${left} to ${right} across, ${top} to ${bottom} down`;
+  }
+  return table;
 }
 
 function values(prediction) {

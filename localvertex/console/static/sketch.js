@@ -13,6 +13,7 @@ export class Sketch {
     this.changed = changed;
     this.strokes = [];
     this.backdrop = null;
+    this.marks = []; // boxes over the backdrop: {box: [x0, y0, x1, y1] as shares of it, label, hue}
     this.penWidth = 0.08;
     this.pointer = null; // the one that is drawing
     canvas.addEventListener("pointerdown", (event) => this.#begin(event));
@@ -31,6 +32,12 @@ export class Sketch {
   show(bitmap) {
     this.backdrop = bitmap;
     this.#keep([]);
+  }
+
+  /** Draws boxes over the picture. @param {{box: number[], label: string, hue: number}[]} marks */
+  mark(marks) {
+    this.marks = marks;
+    this.#render();
   }
 
   undo() {
@@ -55,6 +62,7 @@ export class Sketch {
 
   #keep(strokes) {
     this.pointer = null;
+    this.marks = [];
     this.strokes = strokes;
     this.#render();
     this.changed();
@@ -65,6 +73,7 @@ export class Sketch {
     this.canvas.setPointerCapture(event.pointerId);
     this.pointer = event.pointerId;
     this.backdrop = null;
+    this.marks = [];
     this.strokes = [...this.strokes, { width: this.penWidth, points: [this.#place(event)] }];
     this.#render();
   }
@@ -99,16 +108,37 @@ export class Sketch {
     const context = this.canvas.getContext("2d");
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
     if (this.backdrop) fit(context, this.backdrop, this.canvas.width);
+    for (const mark of this.marks) frame(context, mark, area(this.backdrop, this.canvas.width));
     draw(context, this.strokes, this.canvas.width, getComputedStyle(this.canvas).color);
   }
 }
 
 /** The whole picture, as large as it can be, in the middle. */
 function fit(context, bitmap, side) {
-  const scale = side / Math.max(bitmap.width, bitmap.height);
-  const [width, height] = [bitmap.width * scale, bitmap.height * scale];
-  context.imageSmoothingEnabled = scale < 1;
-  context.drawImage(bitmap, (side - width) / 2, (side - height) / 2, width, height);
+  const [x, y, width, height] = area(bitmap, side);
+  context.imageSmoothingEnabled = width < bitmap.width;
+  context.drawImage(bitmap, x, y, width, height);
+}
+
+function area(picture, side) {
+  if (!picture) return [0, 0, side, side]; // what was drawn, which fills the sheet
+  const scale = side / Math.max(picture.width, picture.height);
+  const [width, height] = [picture.width * scale, picture.height * scale];
+  return [(side - width) / 2, (side - height) / 2, width, height];
+}
+
+function frame(context, { box: [left, top, right, bottom], label, hue }, [x, y, width, height]) {
+  const unit = Math.max(1, context.canvas.width / 400);
+  const [atX, atY] = [x + left * width, y + top * height];
+  context.strokeStyle = context.fillStyle = `hsl(${hue} 85% 28%)`;
+  context.lineWidth = 2 * unit;
+  context.strokeRect(atX, atY, (right - left) * width, (bottom - top) * height);
+  context.font = `600 ${12 * unit}px system-ui, sans-serif`;
+  const [room, tall] = [context.measureText(label).width + 8 * unit, 17 * unit];
+  const above = Math.max(0, atY - tall);
+  context.fillRect(atX - unit, above, room, tall);
+  context.fillStyle = "white";
+  context.fillText(label, atX + 3 * unit, above + 12.5 * unit);
 }
 
 function draw(context, strokes, side, ink) {

@@ -9,9 +9,11 @@ Run: make run PIPELINE=quadrants
 from kfp import dsl
 
 import components
-from pipelines import settings
+from pipelines import release, settings
 
 BUILD = settings.build()
+IMAGES = components.Images(BUILD.registry, system="quadrants")
+RELEASE = release.release("quadrants", IMAGES)
 
 
 @dsl.pipeline(name="quadrants", description="From a CSV of points to an endpoint that names the quadrant.")
@@ -24,14 +26,16 @@ def quadrants(
     machine_type: str,
     model_name: str,
     endpoint_name: str,
+    highest_error: float,
+    margin: float,
+    slice_margin: float,
 ) -> None:
     """The graph."""
-    images = components.Images(BUILD.registry, system="quadrants")
-    data = dsl.importer(artifact_uri=source, artifact_class=dsl.Artifact).set_display_name("source")
-    ingest = components.ingest("quadrants", images["ingest"])(source=data.output, max_reject_share=max_reject_share)
+    data = release.snapshot("quadrants", IMAGES, source)
+    ingest = components.ingest("quadrants", IMAGES["ingest"])(source=data, max_reject_share=max_reject_share)
     examples = ingest.outputs["examples"]
-    preset = components.preset("quadrants", images["preset"])(name="small")
-    train = components.train("quadrants", images["train"], replicas=BUILD.replicas)(
+    preset = components.preset("quadrants", IMAGES["preset"])(name="small")
+    train = components.train("quadrants", IMAGES["train"], replicas=BUILD.replicas)(
         examples=examples,
         hyperparameters=preset.outputs["hyperparameters"],
         epochs=train_epochs,
@@ -42,13 +46,20 @@ def quadrants(
         accelerator_count=0,
     )
     model = train.outputs["model"]
-    evaluate = components.evaluate_classifier("quadrants", images["evaluate"])(examples=examples, model=model)
-    export = components.export("quadrants", images["export"])(examples=examples, model=model)
-    components.deploy(images["deploy"], serving_image=images["serve"])(
+    evaluate = components.evaluate_classifier("quadrants", IMAGES["evaluate"])(examples=examples, model=model)
+    export = components.export("quadrants", IMAGES["export"])(examples=examples, model=model)
+    RELEASE(
+        examples=examples,
         saved_model=export.outputs["saved_model"],
         smoke=export.outputs["smoke"],
         metrics=evaluate.outputs["metrics"],
         model_name=model_name,
         endpoint_name=endpoint_name,
         machine_type=machine_type,
+        highest_error=highest_error,
+        margin=margin,
+        slice_margin=slice_margin,
+        level=0.05,
+        canary_share=10,
+        logged_share=0.0,
     )

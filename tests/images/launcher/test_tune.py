@@ -171,6 +171,16 @@ def test_the_report_of_trials_that_all_failed(tmp_path: Path) -> None:
     assert "Best: none" in (tmp_path / "report.html").read_text()
 
 
+def test_the_budget_counts_the_hours_of_all_trials() -> None:
+    search = tune.dataclasses.replace(SEARCH, tune_budget=0.5)
+    hour = tune.dataclasses.replace(trial(1, [1.0]), seconds=900.0)
+    assert not search.is_spent([hour]) and search.is_spent([hour, hour])
+    assert not SEARCH.is_spent([hour] * 1000)
+    for wrong in (-1.0, math.nan, math.inf):
+        with pytest.raises(UserError, match="--tune_budget"):
+            tune.dataclasses.replace(SEARCH, tune_budget=wrong)
+
+
 def test_the_noted_job_is_found_again_and_gcpc_reads_the_note(tmp_path: Path) -> None:
     from google.protobuf import json_format
     from google_cloud_pipeline_components.proto.gcp_resources_pb2 import GcpResources

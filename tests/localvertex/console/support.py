@@ -9,13 +9,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from localvertex import daemon
 from localvertex.access import client_token
+from localvertex.console.sessions import Sessions, new_code
+from localvertex.console.web import address
 from localvertex.home import Home
+
+PICTURES = Path(__file__).resolve().parents[3] / "build" / "pictures"
+"""Where screenshots are kept; git does not see it."""
 
 Strokes = Sequence[Sequence[tuple[float, float]]]
 PARENT = "v1/projects/localvertex/locations/us-central1"
@@ -74,8 +80,8 @@ class Console:
         assert running is not None
         self.address = f"http://127.0.0.1:{running.port}"
 
-    def link(self) -> str:
-        """A new one-time link, from the command that a person types."""
+    def link(self, page: str = "") -> str:
+        """A new one-time link to a page, from the command that a person types."""
         done = subprocess.run(
             [sys.executable, "-m", "localvertex", "console", "--json"],
             env={**os.environ, "LOCALVERTEX_HOME": str(self.home.path)},
@@ -84,7 +90,21 @@ class Console:
             check=True,
         )
         told: dict[str, str] = json.loads(done.stdout)
-        return told["url"]
+        return told["url"].replace("/console/?", f"/console/{page}?")
+
+    def submit(self, spec: dict[str, Any], id: str, parameters: dict[str, Any] | None = None) -> str:
+        """Submit a compiled pipeline; returns the run's resource name."""
+        config = {"gcsOutputDirectory": "gs://console-tests/root", "parameterValues": parameters or {}}
+        body = {"pipelineSpec": spec, "runtimeConfig": config}
+        return str(self.call(f"{PARENT}/pipelineJobs?pipelineJobId={id}", body)["name"])
+
+    def ended(self, run: str) -> str:
+        """Wait until a run has ended; returns its state."""
+        while True:
+            state = str(self.call(f"v1/{run}")["state"]).removeprefix("PIPELINE_STATE_")
+            if state not in ("PENDING", "RUNNING", "CANCELLING"):
+                return state
+            time.sleep(0.05)
 
     def call(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Call the REST API, and wait when it answers with an operation."""
@@ -96,7 +116,7 @@ class Console:
         while "/operations/" in told.get("name", "") and not told.get("done"):
             time.sleep(0.05)
             told = self.call(f"v1/{told['name']}")
-        assert "error" not in told, told
+        assert not (told.get("done") and "error" in told), told
         return told.get("response", told)
 
     def deploy(self, name: str, container: dict[str, Any], artifacts: str = "") -> str:
@@ -136,9 +156,11 @@ class Sheet:
         self.complaints: list[str] = []
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda message: self.complaints.append(message.text))
-        page.goto(link)
+        page.goto(link.replace("/console/?", "/console/draw?"))
         page.wait_for_url("**/console/draw")
         page.wait_for_selector("#endpoint:enabled")
+        # Before its first picture is on the screen, a browser drops what a person types.
+        page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn, 50)))")
         if page.locator("#endpoint").input_value() != endpoint:
             page.select_option("#endpoint", endpoint)
 
@@ -170,3 +192,43 @@ class Sheet:
         """Class and probability of each bar."""
         rows = self.page.locator(".bars tr")
         return dict(rows.evaluate_all("rows => rows.map(row => [row.cells[0].innerText, row.cells[2].innerText])"))
+
+
+class Window:
+    """A browser that has been let in.
+
+    Args:
+        browser: Playwright's.
+        console: what it looks at.
+        width: of the window, in pixels.
+        dark: whether the person prefers dark.
+    """
+
+    def __init__(self, browser: Any, console: Console, width: int = 1280, dark: bool = False) -> None:
+        self._console = console
+        scheme = "dark" if dark else "light"
+        size = {"width": width, "height": 900}
+        self.context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
+        sessions = Sessions(console.home)
+        cookie = {"name": sessions.cookie, "value": sessions.open(new_code(console.home))}
+        self.context.add_cookies([{**cookie, "domain": "127.0.0.1", "path": "/console/"}])
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+
+    def open(self, path: str = "", **query: str | Sequence[str]) -> Any:
+        """Open a page of the console; returns Playwright's."""
+        answer = self.page.goto(self._console.address + address(path, **query))
+        assert answer.ok, (path, answer.status)
+        return self.page
+
+    def picture(self, name: str) -> None:
+        """Keep how the page looks, all of it."""
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+
+    def close(self) -> None:
+        """Close it; fails if a script of the page has complained."""
+        self.context.close()
+        assert self.complaints == []

@@ -138,6 +138,31 @@ def test_a_post_of_another_origin_is_refused(console: Console, person: httpx.Cli
         assert not [name for name in each.headers if name.startswith("access-control-")]
 
 
+def test_a_form_needs_its_session_s_token(console: Console, person: httpx.Client) -> None:
+    """Beside the Origin: a page of the console itself cannot be made to send what it has no form for."""
+    know = Sessions(console.home)
+    (cookie,) = person.cookies.values()
+    action = "projects/1/locations/us-central1/schedules/1:pause"
+    assert person.post(action, data={"token": know.token(cookie)}).status_code == 404, "there is no such schedule"
+    other = know.token(know.open(new_code(console.home)))
+    for wrong in ({"other": "x"}, {"token": ""}, {"token": other}, {"token": "é"}, {"token": cookie}):
+        assert person.post(action, data=wrong).status_code == 403
+    assert person.post(action, content=b"token=x", headers={"Content-Type": "text/plain"}).status_code == 400
+    right = {"token": know.token(cookie)}
+    assert person.post(action, data=right, headers={"Origin": "http://evil.example"}).status_code == 403
+    assert httpx.post(f"{console.address}/console/{action}", data=right).status_code in (401, 403)
+    assert person.get(action).status_code == 404, "a link changes nothing"
+
+
+def test_what_pages_are_told_while_open_is_for_those_let_in(person: httpx.Client, stranger: httpx.Client) -> None:
+    events = {"Accept": "text/event-stream"}
+    assert httpx.get(f"{stranger.base_url}schedules", headers=events).status_code == 401
+    with person.stream("GET", "schedules", headers=events) as told:
+        assert told.headers["content-type"].startswith("text/event-stream")
+        assert "default-src 'none'" in told.headers["content-security-policy"]
+        assert next(told.iter_lines()).startswith('data: {"schedules": ')
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -175,8 +200,8 @@ def test_every_answer_forbids_foreign_content(person: httpx.Client, path: str) -
 
 
 def test_pages_hold_no_inline_script_and_fetch_nothing_from_outside() -> None:
-    static = resources.files("localvertex.console").joinpath("static")
-    for file in static.iterdir():
+    console = resources.files("localvertex.console")
+    for file in (*console.joinpath("static").iterdir(), *console.joinpath("templates").iterdir()):
         text = file.read_text()
         assert not re.findall(r"(?:src|href|url|import|from)\W{1,3}(?:https?:)?//", text), file.name
         if file.name.endswith(".html"):

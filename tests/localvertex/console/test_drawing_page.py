@@ -224,7 +224,7 @@ def test_without_an_endpoint_the_page_says_what_is_missing(browser: Any, tmp_pat
     daemon.start(home)
     try:
         page = browser.new_page()
-        page.goto(Console(home).link())
+        page.goto(Console(home).link("draw"))
         page.get_by_text("No endpoint has a deployed model yet.").wait_for()
         assert page.get_by_role("combobox", name="Endpoint").is_disabled()
         page.context.close()

@@ -1,4 +1,4 @@
-"""A bench that compiles pipelines with kfp and runs them on an engine over real files and processes."""
+"""A bench that compiles pipelines with kfp and runs them on an engine over real files and processes or containers."""
 
 from __future__ import annotations
 
@@ -22,18 +22,10 @@ from localvertex.lineage import Lineage
 from localvertex.services.operations import Operations
 from localvertex.services.pipelines import PipelineService
 from localvertex.store import Store
-from localvertex.workloads.process import ProcessRunner
 from localvertex.workloads.table import ImageTable
+from tests.localvertex.runners import CountingRunner, new_runner
 
 ROOT = "gs://bucket/root"
-
-
-class CountingRunner(ProcessRunner):
-    """A process runner that knows which images it was asked to run."""
-
-    def start(self, workload: Any) -> Any:
-        self.started = [*getattr(self, "started", []), workload]
-        return super().start(workload)
 
 
 class Bench:
@@ -48,8 +40,7 @@ class Bench:
     def open(self) -> None:
         self.store = Store.at(self.home.database)
         self.buckets = Buckets(self.home, self.store)
-        self.runner = CountingRunner(self.home, ImageTable((), self.folder), {})
-        self.runner.started = []
+        self.runner = CountingRunner(new_runner(self.home, ImageTable((), self.folder), {}))
         self.runner.sweep()
         lineage = Lineage(self.store, self.home)
         self.engine = Engine(self.store, self.home, self.buckets, self.runner, lineage)

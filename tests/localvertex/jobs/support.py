@@ -23,8 +23,8 @@ from localvertex.services.operations import Operations
 from localvertex.services.training import TrainingPipelineService
 from localvertex.services.tuning import TuningJobs
 from localvertex.store import Store
-from localvertex.workloads.process import ProcessRunner
 from localvertex.workloads.table import ImageTable
+from tests.localvertex.runners import new_runner
 
 PARENT = "projects/100000000001/locations/us-central1"
 Seen = TypeVar("Seen")
@@ -43,12 +43,18 @@ class Service:
     def __init__(self, home: Home) -> None:
         self.home = home
         self.store = Store.at(home.database)
-        self.runner = ProcessRunner(home, ImageTable.load(home), {})
+        self.runner = new_runner(home, ImageTable.load(home), {})
         operations = Operations(self.store)
         custom = CustomJobs(self.store, home, self.runner)
         self.jobs = JobService(self.store, operations, custom, TuningJobs(self.store, home, custom))
         self.models = ModelService(self.store, operations, Buckets(home, self.store))
         self.training = TrainingPipelineService(self.store, operations, custom, self.models)
+
+    def mark(self) -> str:
+        """A file that replicas can make and find again, as they see it."""
+        folder = self.home.gcs.resolve() / "marks"
+        folder.mkdir(exist_ok=True)
+        return self.runner.path(folder / "mark", "example.test/job:1")
 
     def close(self) -> None:
         """End the jobs' processes, as a stop of localvertex does."""

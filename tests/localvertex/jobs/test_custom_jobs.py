@@ -140,9 +140,7 @@ def test_the_timeout_fails_the_job(service: Service) -> None:
 
 
 @pytest.mark.parametrize("restart", [False, True])
-def test_a_killed_worker_restarts_the_job_only_when_asked_to(
-    service: Service, restart: bool, tmp_path: os.PathLike[str]
-) -> None:
+def test_a_killed_worker_restarts_the_job_only_when_asked_to(service: Service, restart: bool) -> None:
     once = (
         "import os, signal, pathlib\n"
         "mark = pathlib.Path(os.environ['MARK']); again = mark.exists(); mark.touch()\n"
@@ -150,7 +148,7 @@ def test_a_killed_worker_restarts_the_job_only_when_asked_to(
     )
     job = service.custom(
         "",
-        worker_pool_specs=[pool(once, env={"MARK": f"{tmp_path}/mark"})],
+        worker_pool_specs=[pool(once, env={"MARK": service.mark()})],
         scheduling={"restart_job_on_worker_restart": restart},
     )
     assert job.state == (JobState.JOB_STATE_SUCCEEDED if restart else JobState.JOB_STATE_FAILED)
@@ -174,8 +172,7 @@ def test_disabled_retries_keep_a_job_from_beginning_again(restarts: Callable[[],
 def test_a_job_goes_on_after_a_restart_of_the_server(restarts: Callable[[], Service]) -> None:
     code = "import pathlib, sys\nmark = pathlib.Path(sys.argv[1])\nmark.exists() and sys.exit(0)\nmark.touch()\n"
     before = restarts()
-    mark = before.home.path / "mark"
-    job = before.custom("", wait=False, worker_pool_specs=[pool(code + FOREVER, str(mark))])
+    job = before.custom("", wait=False, worker_pool_specs=[pool(code + FOREVER, before.mark())])
     running(before, job)
     before.jobs.close()
     assert not workloads(before.home)

@@ -38,19 +38,6 @@ def output(runner: ProcessRunner, tmp_path: Path, *command: str, **more: object)
     return (tmp_path / "log").read_text()
 
 
-def test_both_streams_are_in_the_log_and_the_exit_code_comes_back(runner: ProcessRunner, tmp_path: Path) -> None:
-    running = runner.start(workload(tmp_path, "sh", "-c", "echo out; echo err >&2; exit 3"))
-    assert running.wait() == 3
-    assert (tmp_path / "log").read_text() == "out\nerr\n"
-
-
-def test_waiting_ends_at_its_timeout(runner: ProcessRunner, tmp_path: Path) -> None:
-    running = runner.start(workload(tmp_path, "sleep", "30"))
-    assert running.wait(0.05) is None
-    running.stop(0)
-    assert running.wait() == 137
-
-
 def test_variables_and_folder_are_those_of_the_workload(runner: ProcessRunner, tmp_path: Path) -> None:
     text = output(runner, tmp_path, "sh", "-c", "echo $REDIRECT $MINE; pwd", env={"MINE": "too"})
     assert text == f"yes too\n{tmp_path}\n"
@@ -77,38 +64,6 @@ def test_an_image_without_any_command_is_refused(runner: ProcessRunner, tmp_path
 def test_a_command_that_does_not_exist_is_told(runner: ProcessRunner, tmp_path: Path) -> None:
     with pytest.raises(WorkloadError, match="cannot run no-such-program"):
         runner.start(workload(tmp_path, "no-such-program"))
-
-
-def test_what_the_main_process_leaves_running_ends_with_it(runner: ProcessRunner, tmp_path: Path) -> None:
-    pid = tmp_path / "pid"
-    output(
-        runner,
-        tmp_path,
-        "sh",
-        "-c",
-        f"setsid sh -c 'echo $$ > {pid}; exec sleep 60' & while [ ! -s {pid} ]; do :; done",
-    )
-    assert not _alive(int(pid.read_text()))
-
-
-def test_stop_gives_time_to_tidy_up_and_then_ends_everything(runner: ProcessRunner, tmp_path: Path) -> None:
-    polite = runner.start(workload(tmp_path, "sh", "-c", "trap 'echo tidy; exit 0' TERM; echo on; sleep 60 & wait"))
-    _until(lambda: "on" in (tmp_path / "log").read_text())
-    polite.stop()
-    assert (tmp_path / "log").read_text() == "on\ntidy\n"
-    deaf = runner.start(workload(tmp_path, "sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"))
-    _until(lambda: "deaf" in (tmp_path / "log").read_text())
-    deaf.stop(0.2)
-    assert not _alive(deaf.pid)
-
-
-def test_a_new_server_sweeps_the_processes_of_a_killed_one(runner: ProcessRunner, tmp_path: Path) -> None:
-    left = runner.start(workload(tmp_path, "sh", "-c", "sleep 60 & echo on; wait"))
-    _until(lambda: "on" in (tmp_path / "log").read_text())
-    other = ProcessRunner(Folder(tmp_path / "other"), ImageTable((), tmp_path), {})
-    assert other.sweep() == 0
-    assert runner.sweep() == 2
-    assert not _alive(left.pid)
 
 
 def test_no_temporary_file_is_left(runner: ProcessRunner, tmp_path: Path) -> None:

@@ -64,12 +64,15 @@ def measure(truths: Sequence[bytes], answers: Mapping[str, Sequence[Any]]) -> di
     return {"cer": sum(_distances(words)) / max(1, sum(len(truth) for truth, _ in words))}
 
 
-def evaluate(truths: Sequence[bytes], answers: Mapping[str, Sequence[Any]]) -> dict[str, float]:
+def evaluate(
+    truths: Sequence[bytes], answers: Mapping[str, Sequence[Any]], features: Mapping[str, Sequence[Any]] | None = None
+) -> dict[str, float]:
     """All rates, each from 0 (the best, but for `exact_match`).
 
     Args:
         truths: UTF-8 words.
         answers: `text`: what was read, in the same order.
+        features: not needed.
 
     Returns:
         `cer`, `wer` (edits per word of the truths, words being what spaces separate) and `exact_match` (share

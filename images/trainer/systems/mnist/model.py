@@ -1,8 +1,7 @@
 """The digit reader: small residual convolutions, or the network of the classic tutorial.
 
-The residual blocks are those of He et al., "Identity Mappings in Deep Residual Networks" (2016), with a stem that
-halves the picture at once and layer norms, which keep no moving averages. The classic network is that of TensorFlow's
-"Deep MNIST for Experts": two 5 x 5 convolutions with pooling, a dense layer of 1024, dropout.
+The residual blocks follow a stem that halves the picture at once. The classic network is that of TensorFlow's "Deep
+MNIST for Experts": two 5 x 5 convolutions with pooling, a dense layer of 1024, dropout.
 """
 
 from __future__ import annotations
@@ -13,12 +12,9 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from images.trainer.classification import outputs
+from images.trainer.classification import networks, outputs
 from images.trainer.systems.mnist import augmentation
 from images.trainer.systems.mnist.hyperparameters import Hyperparameters
-
-CLASSIC_CHANNELS = (32, 64)
-CLASSIC_UNITS = 1024
 
 
 def build(hyperparameters: Hyperparameters, schema: dict[str, Any]) -> keras.Model:
@@ -34,7 +30,9 @@ def build(hyperparameters: Hyperparameters, schema: dict[str, Any]) -> keras.Mod
     height, width = schema["image"]["height"], schema["image"]["width"]
     image = keras.Input((height, width), dtype="uint8", name="image")
     features = layers.Reshape((height, width, 1))(layers.Rescaling(1.0 / 255.0)(image))
-    features = _classic(features) if hyperparameters.architecture == "classic" else _modern(features, hyperparameters)
+    features = (
+        networks.tutorial(features) if hyperparameters.architecture == "classic" else _modern(features, hyperparameters)
+    )
     features = layers.Dropout(hyperparameters.dropout)(features)
     logits = layers.Dense(len(schema["classes"]), dtype="float32", name="logits")(features)
     return keras.Model(image, logits, name=f"mnist_{hyperparameters.architecture}")
@@ -43,26 +41,11 @@ def build(hyperparameters: Hyperparameters, schema: dict[str, Any]) -> keras.Mod
 def _modern(features: Any, hyperparameters: Hyperparameters) -> Any:
     features = layers.Conv2D(hyperparameters.width, 5, strides=2, padding="same")(features)
     for factor in (2, 4):
-        features = _residual(features)
-        features = layers.Activation("relu")(layers.LayerNormalization()(features))
+        features = networks.residual(features)
+        features = networks.activated(features)
         features = layers.Conv2D(factor * hyperparameters.width, 3, strides=2, padding="same")(features)
-    features = layers.Activation("relu")(layers.LayerNormalization()(_residual(features)))
+    features = networks.activated(networks.residual(features))
     return layers.Flatten()(features)
-
-
-def _residual(features: Any) -> Any:
-    change = features
-    for _ in range(2):
-        change = layers.Activation("relu")(layers.LayerNormalization()(change))
-        change = layers.Conv2D(features.shape[-1], 3, padding="same")(change)
-    return layers.Add()([features, change])
-
-
-def _classic(features: Any) -> Any:
-    for channels in CLASSIC_CHANNELS:
-        features = layers.Conv2D(channels, 5, padding="same", activation="relu")(features)
-        features = layers.MaxPooling2D()(features)
-    return layers.Dense(CLASSIC_UNITS, activation="relu")(layers.Flatten()(features))
 
 
 def inputs(features: dict[str, tf.Tensor]) -> tf.Tensor:
