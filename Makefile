@@ -116,7 +116,7 @@ test: $(READY) ## Run every test but those of containers, the pipelines end to e
 	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-docker: $(READY) ## Build the images, and run pipelines in their containers (skips where no engine can start)
-	@$(RUN) -m pytest tests/docker
+	@$(RUN) -m tests.docker
 
 lint: $(READY) ## Check style (ruff) and types (mypy)
 	@$(RUN) -m ruff check .

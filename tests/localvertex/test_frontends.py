@@ -24,12 +24,10 @@ from localvertex.api.rest_frontend import RestFrontend
 from localvertex.api.storage_frontend import StorageFrontend
 from localvertex.buckets import Buckets
 from localvertex.console.frontend import ConsoleFrontend
-from localvertex.console.predictions import Predictions
 from localvertex.console.sessions import Sessions
 from localvertex.home import Home
 from localvertex.services.projects import Projects
 from localvertex.store import Store
-from tests.localvertex.serving.support import Service
 
 SERVICE = "google.cloud.aiplatform.v1.PipelineService"
 PARENT = "projects/localvertex/locations/us-central1"
@@ -89,13 +87,12 @@ def table(projects: Projects) -> MethodTable:
 
 
 @pytest.fixture
-def http(home: Home, projects: Projects, table: MethodTable) -> Iterator[Http]:
+def http(home: Home, projects: Projects, table: MethodTable) -> Http:
     buckets = Buckets(home, Store.at(home.database))
     own = OwnFrontend(Store.at(home.database))
-    access, storage, service = Access(home), StorageFrontend(buckets, projects), Service(home)
-    console = ConsoleFrontend(Sessions(home), Predictions(service.store, service.prediction))
-    yield Http(HttpFrontend(access, RestFrontend(table), storage, own, console))
-    service.close()
+    access, storage = Access(home), StorageFrontend(buckets, projects)
+    console = ConsoleFrontend(Sessions(home), ())
+    return Http(HttpFrontend(access, RestFrontend(table), storage, own, console))
 
 
 @pytest.fixture

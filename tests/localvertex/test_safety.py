@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from localvertex import daemon
 from localvertex.access import Access, client_token
-from localvertex.api import uploads
+from localvertex.api import bigquery_frontend, logging_frontend, uploads
 from localvertex.api.grpc_frontend import serve_grpc
 from localvertex.api.http_frontend import HttpFrontend
 from localvertex.api.methods import HttpRule, MethodTable
@@ -31,6 +31,7 @@ from localvertex.api.storage_frontend import StorageFrontend
 from localvertex.buckets import Buckets
 from localvertex.checksums import checksum_file
 from localvertex.console.frontend import ConsoleFrontend
+from localvertex.console.pages import sections
 from localvertex.console.sessions import Sessions
 from localvertex.home import Home
 from localvertex.redirect import redirect_environment
@@ -53,8 +54,12 @@ class Front:
         self.storage = StorageFrontend(self.services.buckets, self.services.projects)
         self.own = OwnFrontend(self.services.store)
         access = Access(home)
-        console = ConsoleFrontend(Sessions(home), self.services.predictions)
-        application = HttpFrontend(access, RestFrontend(self.table), self.storage, self.own, console)
+        console = ConsoleFrontend(Sessions(home), sections(self.services.console))
+        others = {
+            logging_frontend.HOST: logging_frontend.LoggingFrontend(home, self.services.journal).answer,
+            bigquery_frontend.HOST: bigquery_frontend.BigQueryFrontend(self.services.requests).answer,
+        }
+        application = HttpFrontend(access, RestFrontend(self.table), self.storage, self.own, console, others)
         self._transport = httpx.ASGITransport(application)
         self._loop = asyncio.new_event_loop()
         self._client = httpx.AsyncClient(transport=self._transport)
@@ -112,7 +117,8 @@ def storage_urls(front: Front) -> list[tuple[str, str]]:
 def test_every_route_asks_for_a_token(front: Front) -> None:
     rules = [(rule.verb, url_of(rule)) for method in front.table.methods for rule in method.signature.rules]
     own = [(verb, API + re.sub(r"\(.*?\)", "x", pattern.pattern)) for verb, pattern, _ in front.own._routes]
-    routes = [*rules, *storage_urls(front), *own, ("GET", f"{API}/"), ("GET", f"{STORAGE}/")]
+    others = [("POST", f"https://{module.HOST}/v2/x") for module in (bigquery_frontend, logging_frontend)]
+    routes = [*rules, *storage_urls(front), *own, *others, ("GET", f"{API}/"), ("GET", f"{STORAGE}/")]
     assert len(rules) > 150
     for verb, url in routes:
         answer = front(verb, url)
