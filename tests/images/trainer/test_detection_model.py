@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from images.trainer import learning
-from images.trainer.systems.detection import augmentation, losses, metrics, model
+from images.trainer.systems.detection import augmentation, losses, metrics, model, report
 from images.trainer.systems.detection.hyperparameters import Hyperparameters
 
 SIDE = 64
@@ -192,3 +192,13 @@ def test_sizes_are_told_apart_and_no_detection_is_no_error():
     rates = metrics.evaluate(truths, answers_of([(*BOX, 0.9, 0)]), {})
     assert (rates["map_large"], rates["map_small"]) == (pytest.approx(1), 0)
     assert metrics.evaluate(truths, answers_of([]), {})["map"] == 0
+
+
+def test_the_report_shows_a_class_that_is_never_found():
+    truths = truths_of([[*BOX, 0, 0], [*ELSEWHERE, 1, 0]])
+    answers = answers_of([(*BOX, 0.9, 0)]) | {"objects": [b"a"]}
+    features = {"image": [np.zeros((SIDE, SIDE, 3), np.uint8)], "key": [b"one"]}
+    history = {name: [0.5] for name in ("loss", "val_loss", "val_map", "val_ap50")}
+    rates = metrics.evaluate(truths, answers, {})
+    found = {section.title: section for section in report.sections(rates, truths, answers, features, history)}
+    assert [(row[0], row[2]) for row in found["By class"].rows] == [("a", "100.0 %"), ("b", "none")]

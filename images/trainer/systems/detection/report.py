@@ -85,7 +85,8 @@ def _precision(by_class: Mapping[str, Curve]) -> Section:
 
     def draw_curves(axes: Any) -> None:
         for number, (name, curve) in enumerate(first.items()):
-            recall, precision = np.append(curve.recall, curve.recall[-1:]), np.append(curve.precision, 0.0)
+            last = curve.recall[-1] if len(curve.recall) else 0.0  # There is none of a class that is never found.
+            recall, precision = np.append(curve.recall, last), np.append(curve.precision, 0.0)
             axes.plot(recall, precision, color=f"C{number}", label=name, linewidth=2)
         axes.set_xlim(0, 1.02)
         axes.set_ylim(0, 1.04)
