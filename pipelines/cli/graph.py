@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 WAITING = "PENDING"
+NOT_TRIGGERED = "NOT_TRIGGERED"
 CACHED = "SKIPPED"
 """Vertex's state of a task whose outputs came from the cache."""
 
@@ -43,8 +44,8 @@ class Task:
 def names(spec: Mapping[str, Any]) -> dict[str, str]:
     """Display names of tasks by their paths, such as `exit-handler-1.train`, each after those it depends on.
 
-    What is in an exit handler or a nested pipeline is told task by task; a loop, or what only runs on a condition, is
-    one task. Of several of one name, the later ones have the name of what they are in before theirs.
+    What is in an exit handler, a nested pipeline or a condition is told task by task; a loop is one task. Of several of
+    one name, the later ones have the name of what they are in before theirs.
     """
     found: dict[str, str] = {}
     for path, label in _walk(spec, spec["root"]["dag"]["tasks"], ()):
@@ -60,10 +61,8 @@ def _walk(
     for key in order.static_order():
         task = tasks[key]
         inner = spec.get("components", {}).get(task.get("componentRef", {}).get("name", ""), {}).get("dag")
-        as_one = {"parameterIterator", "artifactIterator"} & task.keys() or task.get("triggerPolicy", {}).get(
-            "condition"
-        )
-        if inner and not as_one:
+        is_loop = {"parameterIterator", "artifactIterator"} & task.keys()
+        if inner and not is_loop:
             yield from _walk(spec, inner["tasks"], (*within, key))
         else:
             yield (*within, key), task.get("taskInfo", {}).get("name", key)
@@ -76,6 +75,8 @@ def keys(spec: Mapping[str, Any]) -> dict[str, str]:
 
 def tasks(spec: Mapping[str, Any], job: Mapping[str, Any]) -> list[Task]:
     """The tasks of a run in the order of the graph; those that the run has not come to yet are waiting.
+
+    What is in a condition that did not come true is as little triggered as the condition.
 
     Args:
         spec: the compiled pipeline.
@@ -90,9 +91,13 @@ def tasks(spec: Mapping[str, Any], job: Mapping[str, Any]) -> list[Task]:
             inside.setdefault(detail["parentTaskId"], []).append(detail)
     known = {detail["taskId"]: detail for detail in details if "taskId" in detail}
     for detail in details:
-        name = labels.get(_path(detail, known), "")
-        if name in found:
-            found[name] = _task(name, detail, cached=_is_cached(detail, inside))
+        path = _path(detail, known)
+        if path in labels:
+            found[labels[path]] = _task(labels[path], detail, cached=_is_cached(detail, inside))
+        elif detail.get("state") == NOT_TRIGGERED:
+            for inner, label in labels.items():
+                if inner.startswith(f"{path}."):
+                    found[label] = Task(label, NOT_TRIGGERED)
     return list(found.values())
 
 

@@ -156,13 +156,14 @@ def tell(summary: Summary, scores: Mapping[str, float], report: Path | None, tar
             table.add_row(row["truth"], f"{row['answer']}{'' if right else '  (wrong)'}", f"{row['confidence']:.3f}")
         console.print()
         console.print(table)
-    ran = [name for name, task in summary.tasks.items() if not task["cached"]]
+    triggered = {name: task for name, task in summary.tasks.items() if task["state"] != graph.NOT_TRIGGERED}
+    ran = [name for name, task in triggered.items() if not task["cached"]]
     flags = target.flags(summary.pipeline)
     console.print()
     for title, text in (
         ("data", summary.data),
         ("release", summary.release),
-        ("tasks", f"{len(summary.tasks) - len(ran)} cached, {len(ran)} run{_named(ran)}"),
+        ("tasks", f"{len(triggered) - len(ran)} cached, {len(ran)} run{_named(ran)}"),
         ("time", f"{summary.seconds:.1f} s"),
         ("report", str(report or "none")),
         ("model", summary.model or "none serves"),

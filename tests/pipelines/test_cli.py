@@ -125,9 +125,10 @@ def test_tasks_are_told_in_the_order_of_the_graph_under_their_display_names() ->
 
 def test_tasks_of_nested_pipelines_are_told_one_by_one_and_by_their_place() -> None:
     inner = {"deploy": {"taskInfo": {"name": "deploy"}}, "train": {"taskInfo": {"name": "train"}}}
-    maybe = {"taskInfo": {"name": "perhaps"}, "componentRef": {"name": "comp"}, "triggerPolicy": {"condition": "x"}}
+    only = {"second": {"taskInfo": {"name": "second"}}}
+    maybe = {"taskInfo": {"name": "perhaps"}, "componentRef": {"name": "more"}, "triggerPolicy": {"condition": "x"}}
     nested = {
-        "components": {"comp": {"dag": {"tasks": inner}}},
+        "components": {"comp": {"dag": {"tasks": inner}}, "more": {"dag": {"tasks": only}}},
         "root": {"dag": {"tasks": {
             "train": {"taskInfo": {"name": "train"}},
             "release": {"taskInfo": {"name": "r"}, "componentRef": {"name": "comp"}, "dependentTasks": ["train"]},
@@ -136,16 +137,17 @@ def test_tasks_of_nested_pipelines_are_told_one_by_one_and_by_their_place() -> N
     }  # fmt: skip
     labels = graph.names(nested)
     assert labels == {
-        "maybe": "perhaps", "train": "train", "release.deploy": "deploy", "release.train": "release train"
+        "maybe.second": "second", "train": "train", "release.deploy": "deploy", "release.train": "release train"
     }  # fmt: skip
     details = [
         {"taskName": "run-1", "taskId": "0", "state": "RUNNING"},
         {"taskName": "release", "taskId": "1", "parentTaskId": "0", "state": "RUNNING"},
         {"taskName": "train", "taskId": "2", "parentTaskId": "0", "state": "SUCCEEDED"},
         {"taskName": "train", "taskId": "3", "parentTaskId": "1", "state": "FAILED"},
+        {"taskName": "maybe", "taskId": "4", "parentTaskId": "0", "state": "NOT_TRIGGERED"},
     ]
     found = {task.name: task.state for task in graph.tasks(nested, {"jobDetail": {"taskDetails": details}})}
-    assert found == {"perhaps": "PENDING", "train": "SUCCEEDED", "deploy": "PENDING", "release train": "FAILED"}
+    assert found == {"second": "NOT_TRIGGERED", "train": "SUCCEEDED", "deploy": "PENDING", "release train": "FAILED"}
 
 
 @pytest.mark.parametrize(("second", "shown"), [("SKIPPED", "SKIPPED"), ("SUCCEEDED", "SUCCEEDED")])
