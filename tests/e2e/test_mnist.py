@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.conftest import Checkout, cached, executed
 
 # Enough to tell most digits apart; the README has the full score.
-SMALL = "ARGS=max_trials=2 trial_epochs=1 trial_examples=500 train_epochs=15 classic_steps=60"
+SMALL = "ARGS=max_trials=2 trial_epochs=1 trial_examples=500 train_epochs=15 classic_steps=60 highest_error=1"
 BATCHES = """
 import base64, json, time
 from pathlib import Path
