@@ -179,7 +179,7 @@ def output_root(bucket: str) -> str:
 
 
 def _new_id(pipeline: str) -> str:
-    return f"{pipeline}-{datetime.datetime.now(datetime.UTC):%Y%m%d%H%M%S}-{secrets.token_hex(2)}"
+    return f"{pipeline.replace('_', '-')}-{datetime.datetime.now(datetime.UTC):%Y%m%d%H%M%S}-{secrets.token_hex(2)}"
 
 
 def _without_cache(spec: dict[str, Any]) -> dict[str, Any]:
