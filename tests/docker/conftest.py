@@ -93,7 +93,7 @@ class House(Checkout):
 
 @pytest.fixture(scope="session")
 def house(engine: DockerClient, registry: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A copy whose images are built; all names of its images go at the end."""
+    """A copy whose images can be built; all names of its images go at the end."""
     folder = tmp_path_factory.mktemp("house") / "checkout"
     shutil.copytree(REPOSITORY, folder, ignore=NOT_COPIED)
     (folder / ".venv").symlink_to(REPOSITORY / ".venv")
@@ -108,6 +108,14 @@ def house(engine: DockerClient, registry: str, tmp_path_factory: pytest.TempPath
         for name in image.tags:
             if name.startswith(copy.registry):
                 engine.images.remove(name, force=True)
+
+
+@pytest.fixture(scope="session")
+def built(house: House) -> str:
+    """What `make images` prints where nothing is built."""
+    done = house.pipelines("images")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def stop(folder: Path) -> None:

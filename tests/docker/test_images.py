@@ -25,14 +25,6 @@ OF_BUILDING = ("gcc", "cc", "make", "ld")
 EDITED = "images/trainer/evaluate.py"
 
 
-@pytest.fixture(scope="module")
-def built(house: House) -> str:
-    """What `make images` prints where nothing is built."""
-    done = house.pipelines("images")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def layers(engine: DockerClient, name: str) -> list[str]:
     """Digests of an image's layers up to and with its dependencies."""
     image = engine.images.get(name)
@@ -51,9 +43,9 @@ def files(stage: str) -> set[Path]:
         return set()
 
 
-def locked(house: House, image: str) -> set[str]:
+def locked(house: House, which: str) -> set[str]:
     """What an image's requirements name, as `name@version`."""
-    text = (house.folder / f"images/{image}/requirements.txt").read_text()
+    text = (house.folder / f"images/{which}/requirements.txt").read_text()
     return {f"{name}@{version}" for name, version in re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE)}
 
 
@@ -81,7 +73,7 @@ def test_all_stages_of_an_image_are_names_of_one(engine: DockerClient, house: Ho
 def test_what_is_there_is_not_built_again(house: House, built: str) -> None:
     done = house.pipelines("images")
     assert [line.split(",")[0] for line in done.stdout.splitlines()] == [
-        f"{image}: nothing to build" for which in IMAGES
+        f"{which}: nothing to build" for which in IMAGES
     ]
 
 
@@ -109,11 +101,8 @@ def test_an_image_holds_its_code_and_locked_packages_and_no_tools(
         "os.path.exists('/run/secrets/pip'), os.getuid()]))"
     )
     packages, tools, pip, code, secret, user = json.loads(run(engine, one_of_each[which], "python", "-c", look))
-    locked = re.findall(
-        r"^([\w.-]+)==(\S+)", (house.folder / f"images/{image}/requirements.txt").read_text(), re.MULTILINE
-    )
-    canonical = {(re.sub(r"[-_.]+", "-", name).lower(), version) for name, version in packages}
-    assert canonical == {(name, version) for name, version in locked}
+    canonical = {f"{re.sub(r'[-_.]+', '-', name).lower()}@{version}" for name, version in packages}
+    assert canonical == locked(house, which)
     assert not tools and not pip and not secret and user == 1000
     assert set(code) == {"__init__.py", "executor.py", which, *(["trainer"] if which == "launcher" else [])}
 
