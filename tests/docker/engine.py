@@ -22,6 +22,7 @@ KFP = "localvertex-tests/kfp:1"
 VARIABLE = "TEST_DOCKER"
 """Set where DOCKER_HOST is an engine for tests."""
 _START_SECONDS = 60
+_ROOM = 25 << 30  # bytes
 
 
 class NoEngine(Exception):
@@ -46,6 +47,8 @@ def running() -> Iterator[str]:
         raise NoEngine("there is no dockerd: apt-get install docker.io docker-registry debootstrap")
     folder = cache()
     folder.mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(folder).free) < _ROOM and not (folder / "images").is_dir():
+        raise NoEngine(f"{free >> 30} GB free at {folder}; images and their layers take {_ROOM >> 30} GB")
     with tempfile.TemporaryDirectory(prefix="docker-") as state, open(folder / "dockerd.log", "wb") as log:
         address = f"unix://{state}/docker.sock"
         process = subprocess.Popen(
@@ -65,6 +68,7 @@ def running() -> Iterator[str]:
         )
         try:
             _wait(process, address, folder / "dockerd.log")
+            _check_storage(address)
             yield address
         finally:
             process.terminate()
@@ -84,10 +88,21 @@ def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
         time.sleep(0.2)
 
 
+def _check_storage(address: str) -> None:
+    command = ["docker", f"--host={address}", "info", "--format={{.Driver}}"]
+    driver = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    if driver == "vfs":  # It copies all of an image for each of its layers.
+        raise NoEngine("the engine can only store images as vfs here, for which no disk is large enough")
+
+
 def provide_base() -> None:
-    """Makes the stand-in for the public base image, unless the engine of $DOCKER_HOST has it."""
-    if not _has(BASE):
-        subprocess.run([str(HERE / "base.sh"), str(cache())], check=True)
+    """Makes the stand-in for the public base image, unless the engine of $DOCKER_HOST has it.
+
+    Raises:
+        NoEngine: it cannot be made here.
+    """
+    if not _has(BASE) and subprocess.run([str(HERE / "base.sh"), str(cache())]).returncode:
+        raise NoEngine(f"{BASE} cannot be made; the lines above say why")
 
 
 def provide_kfp() -> None:
