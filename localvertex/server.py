@@ -174,6 +174,27 @@ def _services(home: Home, runner: Runner) -> Services:
         raise daemon.DaemonError(str(error)) from error
 
 
+def http_frontend(
+    home: Home, services: Services, access: Access, table: MethodTable, storage: StorageFrontend, own: OwnFrontend
+) -> HttpFrontend:
+    """All that is answered over HTTP.
+
+    Args:
+        home: the state folder.
+        services: what answers.
+        access: verifies each call.
+        table: Vertex AI's methods.
+        storage: the Cloud Storage API.
+        own: what Vertex AI has no calls for.
+    """
+    console = ConsoleFrontend(Sessions(home), sections(services.console))
+    others = {
+        logging_frontend.HOST: logging_frontend.LoggingFrontend(home, services.journal).answer,
+        bigquery_frontend.HOST: bigquery_frontend.BigQueryFrontend(services.requests).answer,
+    }
+    return HttpFrontend(access, RestFrontend(table), storage, own, console, others)
+
+
 async def _serve(home: Home, runner: Runner, listening: socket.socket, taken: int) -> None:
     port = listening.getsockname()[1]
     access = Access(home)
@@ -183,12 +204,7 @@ async def _serve(home: Home, runner: Runner, listening: socket.socket, taken: in
     # Connections made from here on wait in the queue until what was left unfinished is in order.
     services.resume()
     grpc_server, grpc_port = serve_grpc(table, access.verify)
-    own, console = OwnFrontend(services.store), ConsoleFrontend(Sessions(home), sections(services.console))
-    others = {
-        logging_frontend.HOST: logging_frontend.LoggingFrontend(home, services.journal).answer,
-        bigquery_frontend.HOST: bigquery_frontend.BigQueryFrontend(services.requests).answer,
-    }
-    http = _http_server(HttpFrontend(access, RestFrontend(table), storage, own, console, others))
+    http = _http_server(http_frontend(home, services, access, table, storage, OwnFrontend(services.store)))
     with socket.socket(proto=socket.IPPROTO_TCP) as inner:
         inner.bind(("127.0.0.1", 0))
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -99,6 +99,14 @@ def crnn(
         )
         examples = ingest.outputs["examples"]
 
+        machine = {
+            "machine_type": machine_type,
+            "accelerator_type": accelerator_type,
+            "accelerator_count": accelerator_count,
+            "tpu_topology": tpu_topology,
+            "image_suffix": image_suffix,
+            "keras_backend": keras_backend,
+        }
         tune = components.tune("crnn", IMAGES["tune"], trial_image=IMAGES["trial"])(
             examples=examples,
             max_trials=max_trials,
@@ -107,13 +115,8 @@ def crnn(
             trial_examples=trial_examples,
             tune_budget=tune_budget,
             seed=seed,
-            machine_type=machine_type,
-            accelerator_type=accelerator_type,
-            accelerator_count=accelerator_count,
-            tpu_topology=tpu_topology,
-            image_suffix=image_suffix,
-            keras_backend=keras_backend,
             strategy=strategy,
+            **machine,
         )
 
         train = components.train("crnn", IMAGES["train"], replicas=BUILD.replicas)(
@@ -122,14 +125,9 @@ def crnn(
             epochs=train_epochs,
             steps=train_steps,
             seed=seed,
-            machine_type=machine_type,
-            accelerator_type=accelerator_type,
-            accelerator_count=accelerator_count,
-            tpu_topology=tpu_topology,
-            image_suffix=image_suffix,
-            keras_backend=keras_backend,
             timeout=timeout,
             strategy=strategy,
+            **machine,
         ).set_retry(**components.RETRY)
         model = train.outputs["model"]
 

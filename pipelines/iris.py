@@ -109,6 +109,14 @@ def iris(
 
         components.skew("iris", IMAGES["skew"])(examples=examples, data=new.output, threshold=skew_threshold)
 
+        machine = {
+            "machine_type": machine_type,
+            "accelerator_type": accelerator_type,
+            "accelerator_count": accelerator_count,
+            "tpu_topology": tpu_topology,
+            "image_suffix": image_suffix,
+            "keras_backend": keras_backend,
+        }
         tune = components.tune("iris", IMAGES["tune"], trial_image=IMAGES["trial"])(
             examples=examples,
             max_trials=max_trials,
@@ -117,13 +125,8 @@ def iris(
             trial_examples=trial_examples,
             tune_budget=tune_budget,
             seed=seed,
-            machine_type=machine_type,
-            accelerator_type=accelerator_type,
-            accelerator_count=accelerator_count,
-            tpu_topology=tpu_topology,
-            image_suffix=image_suffix,
-            keras_backend=keras_backend,
             strategy=strategy,
+            **machine,
         )
 
         hyperparameters = tune.outputs["hyperparameters"]
@@ -145,14 +148,9 @@ def iris(
             epochs=train_epochs,
             steps=train_steps,
             seed=seed,
-            machine_type=machine_type,
-            accelerator_type=accelerator_type,
-            accelerator_count=accelerator_count,
-            tpu_topology=tpu_topology,
-            image_suffix=image_suffix,
-            keras_backend=keras_backend,
             timeout=timeout,
             strategy=strategy,
+            **machine,
         ).set_retry(**components.RETRY)
         model = train.outputs["model"]
 

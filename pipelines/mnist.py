@@ -98,6 +98,14 @@ def mnist(
         )
         examples = ingest.outputs["examples"]
 
+        machine = {
+            "machine_type": machine_type,
+            "accelerator_type": accelerator_type,
+            "accelerator_count": accelerator_count,
+            "tpu_topology": tpu_topology,
+            "image_suffix": image_suffix,
+            "keras_backend": keras_backend,
+        }
         tune = components.tune("mnist", IMAGES["tune"], trial_image=IMAGES["trial"])(
             examples=examples,
             max_trials=max_trials,
@@ -106,44 +114,27 @@ def mnist(
             trial_examples=trial_examples,
             tune_budget=tune_budget,
             seed=seed,
-            machine_type=machine_type,
-            accelerator_type=accelerator_type,
-            accelerator_count=accelerator_count,
-            tpu_topology=tpu_topology,
-            image_suffix=image_suffix,
-            keras_backend=keras_backend,
             strategy=strategy,
+            **machine,
         )
 
         train = components.train("mnist", IMAGES["train"], replicas=BUILD.replicas)
-        machine = {
-            "seed": seed,
-            "machine_type": machine_type,
-            "accelerator_type": accelerator_type,
-            "accelerator_count": accelerator_count,
-            "tpu_topology": tpu_topology,
-            "image_suffix": image_suffix,
-            "keras_backend": keras_backend,
-            "timeout": timeout,
-            "strategy": strategy,
-        }
+        same = {"examples": examples, "seed": seed, "timeout": timeout, "strategy": strategy, **machine}
 
         tuned = train(
-            examples=examples,
             hyperparameters=tune.outputs["hyperparameters"],
             epochs=train_epochs,
             steps=train_steps,
-            **machine,
+            **same,
         )
         model = tuned.set_retry(**components.RETRY).outputs["model"]
 
         preset = components.preset("mnist", IMAGES["preset"])(name="classic")
         classic = train(
-            examples=examples,
             hyperparameters=preset.outputs["hyperparameters"],
             epochs=train_epochs,
             steps=classic_steps,
-            **machine,
+            **same,
         )
         classic.set_retry(**components.RETRY).set_display_name("train the classic network")
 

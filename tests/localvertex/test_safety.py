@@ -23,19 +23,14 @@ from localvertex import daemon
 from localvertex.access import Access, client_token
 from localvertex.api import bigquery_frontend, logging_frontend, uploads
 from localvertex.api.grpc_frontend import serve_grpc
-from localvertex.api.http_frontend import HttpFrontend
 from localvertex.api.methods import HttpRule, MethodTable
 from localvertex.api.own_frontend import OwnFrontend
-from localvertex.api.rest_frontend import RestFrontend
 from localvertex.api.storage_frontend import StorageFrontend
 from localvertex.buckets import Buckets
 from localvertex.checksums import checksum_file
-from localvertex.console.frontend import ConsoleFrontend
-from localvertex.console.pages import sections
-from localvertex.console.sessions import Sessions
 from localvertex.home import Home
 from localvertex.redirect import redirect_environment
-from localvertex.server import Services
+from localvertex.server import Services, http_frontend
 from localvertex.store import Store
 from localvertex.workloads.table import ImageTable
 from tests.localvertex.runners import new_runner
@@ -54,12 +49,7 @@ class Front:
         self.storage = StorageFrontend(self.services.buckets, self.services.projects)
         self.own = OwnFrontend(self.services.store)
         access = Access(home)
-        console = ConsoleFrontend(Sessions(home), sections(self.services.console))
-        others = {
-            logging_frontend.HOST: logging_frontend.LoggingFrontend(home, self.services.journal).answer,
-            bigquery_frontend.HOST: bigquery_frontend.BigQueryFrontend(self.services.requests).answer,
-        }
-        application = HttpFrontend(access, RestFrontend(self.table), self.storage, self.own, console, others)
+        application = http_frontend(home, self.services, access, self.table, self.storage, self.own)
         self._transport = httpx.ASGITransport(application)
         self._loop = asyncio.new_event_loop()
         self._client = httpx.AsyncClient(transport=self._transport)
