@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -232,3 +234,18 @@ class Window:
         """Close it; fails if a script of the page has complained."""
         self.context.close()
         assert self.complaints == []
+
+
+@contextlib.contextmanager
+def windows(browser: Any, console: Console, expected: re.Pattern[str]) -> Iterator[Callable[..., Window]]:
+    """Opens windows; at the end no script of ours has complained, but for what matches."""
+    opened: list[Window] = []
+
+    def open_it(**options: Any) -> Window:
+        opened.append(Window(browser, console, **options))
+        return opened[-1]
+
+    yield open_it
+    for each in opened:
+        each.complaints = [one for one in each.complaints if not expected.search(one)]
+        each.close()

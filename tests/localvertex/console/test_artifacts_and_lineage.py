@@ -14,7 +14,7 @@ import pytest
 from localvertex.console.sessions import Sessions, new_code
 from tests.localvertex.console import works
 from tests.localvertex.console.accessibility import check
-from tests.localvertex.console.support import Console, Window
+from tests.localvertex.console.support import Console, Window, windows
 
 # What a browser says of scripts and pictures in a report that it does not run and does not fetch.
 BLOCKED = re.compile("Blocked script execution|violates the following Content Security Policy")
@@ -37,16 +37,8 @@ def endpoint(console: Console, made: dict[str, dict[str, str]]) -> str:
 @pytest.fixture
 def window(browser: Any, console: Console) -> Iterator[Callable[..., Window]]:
     """Opens windows; at the end no script of ours has complained."""
-    opened: list[Window] = []
-
-    def open_it(**options: Any) -> Window:
-        opened.append(Window(browser, console, **options))
-        return opened[-1]
-
-    yield open_it
-    for each in opened:
-        each.complaints = [one for one in each.complaints if not BLOCKED.search(one)]
-        each.close()
+    with windows(browser, console, BLOCKED) as open_it:
+        yield open_it
 
 
 def boxes(page: Any) -> dict[str, int]:

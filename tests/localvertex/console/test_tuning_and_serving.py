@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.localvertex.console import works
 from tests.localvertex.console.accessibility import check
-from tests.localvertex.console.support import PARENT, Console, Window, looker
+from tests.localvertex.console.support import PARENT, Console, Window, looker, windows
 
 REFUSED = re.compile("status of 400")  # what one of the tests provokes
 
@@ -33,16 +33,8 @@ def finder(console: Console) -> str:
 @pytest.fixture
 def window(browser: Any, console: Console) -> Iterator[Callable[..., Window]]:
     """Opens windows; at the end no script of ours has complained."""
-    opened: list[Window] = []
-
-    def open_it(**options: Any) -> Window:
-        opened.append(Window(browser, console, **options))
-        return opened[-1]
-
-    yield open_it
-    for each in opened:
-        each.complaints = [one for one in each.complaints if not REFUSED.search(one)]
-        each.close()
+    with windows(browser, console, REFUSED) as open_it:
+        yield open_it
 
 
 def test_a_tuning_job_is_watched_and_told(window: Callable[..., Window], console: Console, job: str) -> None:
