@@ -64,14 +64,6 @@ def find(home: Home) -> Running | None:
         return None
 
 
-def _last_runner(home: Home) -> str:
-    """What the server of a state folder runs containers with, or did when it last ran."""
-    try:
-        return str(json.loads(_description(home).read_text())["runner"])
-    except (FileNotFoundError, ValueError, KeyError):
-        return runners.DEFAULT
-
-
 def last_port(home: Home) -> int | None:
     """The port the server of a state folder has, or had when it last ran."""
     try:
@@ -124,7 +116,6 @@ def reset(home: Home) -> None:
     """
     from localvertex import database
     from localvertex.workloads import WorkloadError
-    from localvertex.workloads.table import ImageTable
 
     check_resettable(home)
     with _exclusive(_start_lock(home)):
@@ -132,7 +123,7 @@ def reset(home: Home) -> None:
         check_resettable(home)
         try:
             # What a killed server left running would write on, and nobody could find it any more.
-            runners.make(_last_runner(home), home, ImageTable((), home.path), {}).sweep()
+            runners.sweep(home)
         except WorkloadError as error:
             raise DaemonError(f"{error}; nothing was deleted") from error
         try:

@@ -27,6 +27,7 @@ _CONTENTS = {
     "server.*": "",
     "start.lock": "",
     "port*": "",
+    "runner*": "",
 }
 """What a state folder holds, by pattern, and what a user would miss of it."""
 

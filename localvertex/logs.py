@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from localvertex.home import Home
 
 _POLL_SECONDS = 0.3
 _LOOK_AROUND_SECONDS = 1.0
+_OF_ATTEMPT = re.compile(r"_\d+(_\d+)?$")
+"""The end of the name of an attempt's folder: the task's id, and the number of a retry."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,27 @@ class LogReader:
             for text in _last(lines, tail):
                 yield Line(source.task, source.name, text)
 
+    def attempt(
+        self, task: str, begin: int, end: int | None, folder: Path, tail: int | None = None, last: int | None = None
+    ) -> Iterator[Line]:
+        """What one attempt at a task has printed, and then what the jobs have that it launched.
+
+        Args:
+            task: the name of its log file.
+            begin: where in that file the attempt begins, in bytes.
+            end: where the next one does; None for the last.
+            folder: where the attempt writes its outputs.
+            tail, last: as in `read`.
+        """
+        own = self._logs / self._resource / f"{task}.log"
+        lines, _ = _lines(own, max(begin, _start(own, last, end)), ended=True, end=end)
+        for text in _last(lines, tail):
+            yield Line(task, task, text)
+        for source in self._job_logs(folder / "gcp_resources"):
+            lines, _ = _lines(source.path, _start(source.path, last), ended=True)
+            for text in _last(lines, tail):
+                yield Line(task, source.name, text)
+
     def follow(self, task: str | None = None, tail: int | None = None) -> Iterator[Line]:
         """What has been printed, then what is printed, until the run has ended."""
         offsets: dict[Path, int] = {}
@@ -111,7 +135,7 @@ class LogReader:
             launched = json.loads(launch.read_text()).get("resources", [])
         except (OSError, ValueError):
             return []
-        task = launch.parent.name.rpartition("_")[0]
+        task = _OF_ATTEMPT.sub("", launch.parent.name)
         jobs = [resource.get("resourceUri", "").rpartition("/")[2] for resource in launched]
         return [
             _Source(task, f"{task}/{path.stem}", path)
@@ -121,12 +145,12 @@ class LogReader:
         ]
 
 
-def _lines(path: Path, start: int, *, ended: bool) -> tuple[list[str], int]:
-    """Lines from byte `start` on, and where to go on; an unfinished line counts when nothing will follow."""
+def _lines(path: Path, start: int, *, ended: bool, end: int | None = None) -> tuple[list[str], int]:
+    """Lines from byte `start` to `end`, and where to go on; an unfinished line counts when nothing will follow."""
     try:
         with path.open("rb") as file:
             file.seek(start)
-            content = file.read()
+            content = file.read() if end is None else file.read(max(0, end - start))
     except FileNotFoundError:
         return [], start
     whole = len(content) if ended else content.rfind(b"\n") + 1
@@ -136,10 +160,10 @@ def _lines(path: Path, start: int, *, ended: bool) -> tuple[list[str], int]:
     return lines[:-1] if not lines[-1] else lines, start + whole
 
 
-def _start(path: Path, last: int | None) -> int:
-    """Where the last bytes of a file begin: with a line."""
+def _start(path: Path, last: int | None, end: int | None = None) -> int:
+    """Where the last bytes of a file, or of what is before `end`, begin: with a line."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
+        size = file.seek(0, os.SEEK_END) if end is None else end
         if last is not None and size > last:
             file.seek(size - last)
             file.readline(last)

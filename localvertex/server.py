@@ -162,9 +162,12 @@ def serve(home: Home, port: int) -> None:
 
 def _runner(home: Home, port: int) -> Runner:
     try:
-        return runners.make(runners.wanted(os.environ), home, ImageTable.load(home), redirect_environment(home, port))
+        name = runners.wanted(os.environ)
+        runner = runners.make(name, home, ImageTable.load(home), redirect_environment(home, port))
     except WorkloadError as error:
         raise daemon.DaemonError(str(error)) from error
+    runners.take_over(home, name)
+    return runner
 
 
 def _services(home: Home, runner: Runner) -> Services:
@@ -187,7 +190,7 @@ def http_frontend(
         storage: the Cloud Storage API.
         own: what Vertex AI has no calls for.
     """
-    console = ConsoleFrontend(Sessions(home), sections(services.console))
+    console = ConsoleFrontend(Sessions(home), sections(services.console), home.server_log)
     others = {
         logging_frontend.HOST: logging_frontend.LoggingFrontend(home, services.journal).answer,
         bigquery_frontend.HOST: bigquery_frontend.BigQueryFrontend(services.requests).answer,

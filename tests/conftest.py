@@ -1,4 +1,4 @@
-"""Fails a whole run of the contract tests that left out a handler: each must be called, over each protocol.
+"""Puts long tests first, and fails a whole run of the contract tests that left out a handler, over each protocol.
 
 The contract tests' servers log what they serve and what they are asked (tests/contract/conftest.py hands it on);
 when every file of tests/contract has passed, in one process or in several, the two are compared.
@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 
-CONTRACT = Path(__file__).parent / "contract"
+TESTS = Path(__file__).parent
+CONTRACT = TESTS / "contract"
+LONGEST = ("e2e", "soak", "contract", "images")
+"""Folders whose files take long: begun first, they leave no process waiting for another at the end."""
+
 # Asked for by tests on purpose, or by the SDK on its own, and rightly answered with UNIMPLEMENTED.
 REFUSED = {"/google.cloud.aiplatform.v1.PredictionService/Explain"}
 
@@ -77,3 +81,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Set up where tests are reported: in the one process, or in the one that directs the others."""
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Contract(config), "contract")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the folders whose files take longest first; within a folder the order stays."""
+    places = {folder: place for place, folder in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.relative_to(TESTS).parts[0], len(places)))

@@ -40,14 +40,15 @@ class BigQueryFrontend:
         if verb != "GET" or match is None:
             raise exceptions.MethodNotImplemented("localvertex has of BigQuery only tables.get and tabledata.list.")
         project, dataset, table, data = match.groups()
-        rows = self._log.rows(project, dataset, table)
+        count = self._log.count(project, dataset, table)
         if not data:
             fields = [{"name": name, "type": kind, "mode": mode} for name, kind, mode in COLUMNS]
             reference = {"projectId": project, "datasetId": dataset, "tableId": table}
-            return {"tableReference": reference, "schema": {"fields": fields}, "numRows": str(len(rows))}
+            return {"tableReference": reference, "schema": {"fields": fields}, "numRows": str(count)}
         start = _whole(query, "startIndex", 0)
         size = min(_whole(query, "maxResults", _PAGE), _PAGE)
-        return {"totalRows": str(len(rows)), "rows": [_row(row) for row in rows[start : start + size]]}
+        rows = self._log.rows(project, dataset, table, start, size)
+        return {"totalRows": str(count), "rows": [_row(row) for row in rows]}
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from markupsafe import Markup
+
+from localvertex.console import charts
+
 MOST_CLASSES = 100
 
 Point = tuple[float, float]
@@ -105,6 +109,25 @@ def curves(metadata: Mapping[str, Any]) -> list[Curve]:
 def _area(points: Sequence[Point]) -> float:
     ordered = sorted(points)
     return sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in itertools.pairwise(ordered))
+
+
+def drawn_curves(metadata: Mapping[str, Any]) -> list[tuple[Curve, Markup]]:
+    """The same with a chart of each."""
+    return [(curve, _chart(curve)) for curve in curves(metadata)]
+
+
+def _chart(curve: Curve) -> Markup:
+    return charts.lines(
+        f"{curve.title}: area under the curve {curve.area:.4f}",
+        [charts.Series(curve.title, curve.points)],
+        x=curve.x,
+        y=curve.y,
+        width=420,
+        height=360,
+        x_range=(0.0, 1.0),
+        y_range=(0.0, 1.0),
+        diagonal=curve.title == "ROC",
+    )
 
 
 def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:

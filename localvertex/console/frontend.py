@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from google.api_core import exceptions
 from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import compile_path
 
-from localvertex.api.requests import raw_path, read_body
+from localvertex.api.requests import disk_full, is_disk_full, raw_path, read_body
 from localvertex.console.rendering import Renderer, digest, files
 from localvertex.console.sessions import SESSION_SECONDS, Sessions
 from localvertex.console.web import PREFIX, Answer, Form, Page, Redirect, Route, Section, Visit, form_of
+
+log = logging.getLogger(__name__)
 
 BODY_LIMIT = 16 << 20
 LOOK_SECONDS = 0.5
@@ -50,12 +53,14 @@ _OPENING = Markup(
     '<a href="{}">Go on to the console</a></html>'
 )
 _REFUSALS = {
-    400: "That cannot be done",
-    401: "The console is locked",
-    403: "Not from here",
-    404: "There is nothing here",
-    409: "That cannot be done now",
+    400: ("That cannot be done", ""),
+    401: ("The console is locked", ""),
+    403: ("Not from here", ""),
+    404: ("There is nothing here", "Look for it from Home: it may have been deleted, or the address may be mistyped."),
+    409: ("That cannot be done now", "Go back, load the page again, and see what has changed."),
 }
+"""Of codes of HTTP: a page's title, and what to do where the error itself does not say it."""
+_BROKEN = "The console could not make this page: something in localvertex, or in its state, is broken."
 
 
 class ConsoleFrontend:
@@ -64,10 +69,12 @@ class ConsoleFrontend:
     Args:
         sessions: knows who may look.
         sections: the pages.
+        server_log: where the server says what has gone wrong.
     """
 
-    def __init__(self, sessions: Sessions, sections: Sequence[Section]) -> None:
+    def __init__(self, sessions: Sessions, sections: Sequence[Section], server_log: Path) -> None:
         self._sessions = sessions
+        self._server_log = server_log
         self._files = files("static")
         self._digest = digest(self._files)
         self._renderer = Renderer(self._digest)
@@ -79,14 +86,16 @@ class ConsoleFrontend:
         return path.startswith(PREFIX) or path == PREFIX.rstrip("/")
 
     async def answer(self, request: Request) -> Response:
-        """Answer one request to an address that the console has; pages are refused as pages, calls as the API does."""
+        """Answer one request to an address that the console has; pages fail as pages, calls as the API does."""
         path = raw_path(request).removeprefix(PREFIX.rstrip("/")).removeprefix("/")
         try:
             response = await self._answer(request, path)
-        except exceptions.GoogleAPICallError as error:
+        except ClientDisconnect:
+            raise
+        except Exception as error:
             if path.startswith("api/"):
                 raise
-            response = self._refused(error, request)
+            response = self._failed(error, request)
         for name, value in _GUARDS.items():
             response.headers.setdefault(name, value)
         return response
@@ -115,7 +124,8 @@ class ConsoleFrontend:
         for pattern, route in self._routes:
             if route.method == method and (match := pattern.match(f"/{path}")):
                 return route, match.groupdict()
-        raise exceptions.NotFound(f"The console has no {method} {PREFIX}{path}.")
+        what = "page" if method == "GET" else method
+        raise exceptions.NotFound(f"The console has no {what} {PREFIX}{path}.")
 
     async def _sent(self, request: Request, cookie: str) -> tuple[Form, bytes]:
         body = await read_body(request, BODY_LIMIT)
@@ -145,6 +155,9 @@ class ConsoleFrontend:
             try:
                 ended, blocks = await run_in_threadpool(self._look, route, visit, cookie)
             except exceptions.GoogleAPICallError:  # what the page is about is gone
+                break
+            except Exception:
+                log.exception("%s cannot be kept up to date", visit.path)
                 break
             if changed := {name: block for name, block in blocks.items() if shown.get(name) != block}:
                 yield f"data: {json.dumps(changed)}\n\n"
@@ -187,11 +200,20 @@ class ConsoleFrontend:
         kept = {"Cache-Control": "private, max-age=31536000, immutable"} if folder else {}
         return Response(self._files[name], media_type=kind, headers=kept)
 
-    def _refused(self, error: exceptions.GoogleAPICallError, request: Request) -> Response:
-        code = int(error.code or 500)
-        title = _REFUSALS.get(code, "That did not work")
+    def _failed(self, error: Exception, request: Request) -> Response:
+        """The page in place of one that could not be made: what is wrong in a sentence, and what to do."""
+        if isinstance(error, exceptions.GoogleAPICallError):
+            code = int(error.code or 500)
+            (title, advice), message = _REFUSALS.get(code, ("That did not work", "")), error.message
+        elif is_disk_full(error):
+            code, title, message, advice = 507, "The disk is full", disk_full(str(error)).message, ""
+        else:
+            log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+            code, title, message = 500, "This page is broken", _BROKEN
+            advice = f"Load it again; if that does not help, {self._server_log} tells what went wrong."
         locked = code == 401 or _host_name(request.headers.get("host", "")) not in _HOSTS
-        page = Page("refused.html", title, {"message": error.message, "locked": locked, "section": None}, status=code)
+        values = {"message": message, "advice": advice, "locked": locked, "section": None}
+        page = Page("refused.html", title, values, status=code)
         return HTMLResponse(self._renderer.page(page, Visit(""), ""), status_code=code)
 
 

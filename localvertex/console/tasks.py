@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,18 @@ from localvertex.console.services import ConsoleServices
 from localvertex.engine.dag import Node
 from localvertex.engine.executors import Attempt
 from localvertex.engine.explain import Explainer, Explanation, Place
-from localvertex.engine.journal import Record
+from localvertex.engine.journal import AttemptRecord, Record
 from localvertex.engine.placeholders import PlaceholderProblem
 from localvertex.engine.running import RunFacts
 from localvertex.engine.runs import UNFINISHED
 from localvertex.engine.spec import Container, Pipeline
-from localvertex.engine.values import Artifact, Inputs, Outputs
-from localvertex.logs import LogReader
+from localvertex.engine.values import Artifact, Inputs, Outputs, State
+from localvertex.logs import Line, LogReader
 from localvertex.workloads import WorkloadError
 from localvertex.workloads.process import ProcessRunner
 from localvertex.workloads.table import ImageTable
 
-_LAST_LINES = 400
+_LAST_LINES, _FEWER_LINES = 400, 100
 _LAST_BYTES = 256 << 10
 _HOOK = Path(workloads.__file__).with_name("hook")
 _OWN = ("VERTEX_AI_PIPELINES_RUN_LABELS", "LOCALVERTEX_WORKSPACE")
@@ -47,6 +47,27 @@ class Given:
     name: str
     text: str = ""
     artifact: Artifact | None = None
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One attempt at a task.
+
+    Args:
+        number: from 1.
+        state: name of its state, as in the API.
+        started: this and `ended` in seconds since 1970, 0 for not yet.
+        ended: see above.
+        error: why it failed.
+        log: the last lines that it and the jobs it launched have printed.
+    """
+
+    number: int
+    state: str
+    started: float
+    ended: float
+    error: str
+    log: str
 
 
 class Tasks:
@@ -77,12 +98,60 @@ class Tasks:
         except (exceptions.GoogleAPICallError, KeyError):
             return None
 
-    def log(self, job: PipelineJob, path: str, last: int | None = _LAST_LINES) -> str:
-        """The last lines that a task and the jobs it launched have printed; all of them if `last` is None."""
-        reader = LogReader(self._services.home, names.id_of(job.name), _Inspector(self._services, job))
-        lines = list(reader.read(path.replace("/", "."), last, _LAST_BYTES if last else None))
-        several = len({line.source for line in lines}) > 1
-        return "\n".join(f"{line.source} | {line.text}" if several else line.text for line in lines)
+    def attempts(self, job: PipelineJob, record: Record) -> list[Tried]:
+        """The attempts at a task in their order; none where no container was started for it."""
+        made = self._made(record)
+        return [
+            Tried(
+                index + 1,
+                each.state.name,
+                each.started,
+                each.ended,
+                each.error,
+                self._attempt_log(job, record, made, index, _LAST_LINES if index + 1 == len(made) else _FEWER_LINES),
+            )
+            for index, each in enumerate(made)
+        ]
+
+    def log(self, job: PipelineJob, record: Record, attempt: int = 0) -> str:
+        """All that a task and the jobs it launched have printed.
+
+        Args:
+            attempt: only what this one has, counted from 1; 0 for all.
+
+        Raises:
+            google.api_core.exceptions.NotFound: there is no such attempt.
+        """
+        if attempt:
+            made = self._made(record)
+            if attempt > len(made):
+                raise exceptions.NotFound(f"Task '{record.path}' has had {len(made)} attempts.")
+            return self._attempt_log(job, record, made, attempt - 1, None)
+        return _text(self._reader(job).read(_log_name(record)))
+
+    def _made(self, record: Record) -> Sequence[AttemptRecord]:
+        if made := self._services.engine.journal.attempts(record):
+            return made
+        if not record.started or record.state is State.SKIPPED:
+            return []
+        # The run is of before attempts were noted one by one.
+        return [AttemptRecord(record.attempt, record.state, record.started, record.ended, record.error, 0)]
+
+    def _attempt_log(
+        self, job: PipelineJob, record: Record, made: Sequence[AttemptRecord], index: int, last: int | None
+    ) -> str:
+        own = made[index]
+        end = made[index + 1].log_start if index + 1 < len(made) else None
+        folder = self._services.buckets.path(self._run(job).task_folder(replace(record, attempt=own.number)))
+        size = _LAST_BYTES if last else None
+        return _text(self._reader(job).attempt(_log_name(record), own.log_start, end, folder, last, size))
+
+    def _reader(self, job: PipelineJob) -> LogReader:
+        return LogReader(self._services.home, names.id_of(job.name), _Inspector(self._services, job))
+
+    def _run(self, job: PipelineJob) -> RunFacts:
+        pipeline = str(PipelineJob.pb(job).pipeline_spec["pipelineInfo"]["name"])
+        return RunFacts(job, self._services.home, job.job_detail.pipeline_run_context, pipeline)
 
     def command(self, job: PipelineJob, pipeline: Pipeline, record: Record) -> str:
         """What a person types to execute a task again by hand, with the inputs that it had and into a new folder.
@@ -97,10 +166,9 @@ class Tasks:
         given = Outputs.from_json(record.inputs) if record.inputs else Outputs()
         node.inputs = Inputs(self._parameters(record, "input:"), given.artifacts)
         home = self._services.home
-        run = RunFacts(job, home, job.job_detail.pipeline_run_context, pipeline.name)
-        by_hand = replace(
-            record, attempt=record.attempt + 1
-        )  # a folder of its own: what the run has made stays as it is
+        run = self._run(job)
+        # A folder of its own: what the run has made stays as it is.
+        by_hand = replace(record, attempt=record.attempt + 1)
         try:
             table = ImageTable.load(home)
             runner = ProcessRunner(home, table, {})
@@ -150,6 +218,16 @@ class _Inspector:
 
     def has_ended(self, run: str) -> bool:
         return self._job.state not in UNFINISHED
+
+
+def _log_name(record: Record) -> str:
+    return record.path.replace("/", ".")
+
+
+def _text(lines: Iterable[Line]) -> str:
+    found = list(lines)
+    several = len({line.source for line in found}) > 1
+    return "\n".join(f"{line.source} | {line.text}" if several else line.text for line in found)
 
 
 def text_of(value: Any) -> str:

@@ -75,6 +75,7 @@ def parameter_values(job: PipelineJob) -> dict[str, Any]:
 def _checked(text: Mapping[str, Any]) -> Pipeline:
     pipeline = read(text)
     _check_pipeline_name(pipeline)
+    _check_task_names(pipeline)
     _check_bindings(pipeline)
     _check_expressions(pipeline)
     _check_executors(pipeline)
@@ -121,6 +122,15 @@ def _check_pipeline_name(pipeline: Pipeline) -> None:
             f'pipeline_spec.pipelineInfo.name: "{pipeline.name}" is not a valid name; expecting a name following the '
             f'regex pattern "{_PIPELINE_NAME.pattern}".'
         )
+
+
+def _check_task_names(pipeline: Pipeline) -> None:
+    """A task is found by its path, which is made of names and slashes."""
+    for component in (pipeline.root, *pipeline.components.values()):
+        for name in component.dag.tasks if component.dag else ():
+            if not name or "/" in name:
+                where = "root" if component is pipeline.root else f"components.{component.name}"
+                raise SpecProblem(f"{where}.dag.tasks: '{name}' cannot name a task; give it a name without a slash.")
 
 
 def _check_bindings(pipeline: Pipeline) -> None:

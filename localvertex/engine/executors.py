@@ -136,7 +136,7 @@ class Executor:
 
         An outcome that is still RUNNING asks for another attempt.
         """
-        record = self._begin(run, node, record, "system.ContainerExecution")
+        record = self._begin(run, node, record, "system.ContainerExecution", self.log(run, node))
         try:
             attempt = Attempt(self._buckets, self._runner, run, node, record, container)
             self._run(attempt.workload(self.log(run, node)), order)
@@ -215,8 +215,10 @@ class Executor:
             link.symlink_to(os.path.relpath(in_workspace(run.workspace, self._home.gcs), link.parent))
         return replace(artifact, metadata={**artifact.metadata, IN_WORKSPACE: True})
 
-    def _begin(self, run: RunFacts, node: Node, record: Record, schema_title: str) -> Record:
+    def _begin(self, run: RunFacts, node: Node, record: Record, schema_title: str, log: Path | None = None) -> Record:
         with self._store.write():
+            if log is not None:
+                self._journal.begin_attempt(record, log.stat().st_size if log.exists() else 0)
             execution = self._record_execution(run, node, record, schema_title, Execution.State.RUNNING)
             return self._journal.change(record, state=State.RUNNING, **_begun(node, record, execution))
 
@@ -282,7 +284,9 @@ class Executor:
 
     def _retry(self, record: Record, error: str) -> Outcome:
         # One commit: a kill between "failed" and "try again" must not make the failure final.
-        return Outcome(self._journal.change(record, attempt=record.attempt + 1, error=error))
+        with self._store.write():
+            self._journal.end_attempt(record, error)
+            return Outcome(self._journal.change(record, attempt=record.attempt + 1, error=error))
 
     def _record_artifact(self, run: RunFacts, artifact: Artifact) -> None:
         self._lineage.new_artifact(

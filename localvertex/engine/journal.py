@@ -1,7 +1,8 @@
-"""The journal: one row per task of a run, committed before anything acts on it; what a run resumes from."""
+"""The journal: what of each task of a run is committed before anything acts on it; what a run resumes from."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,6 +32,23 @@ _tasks = sa.Table(
     sa.Column("fingerprint", sa.String, nullable=False),
     sa.Index("engine_tasks_by_path", "path", "created"),
 )
+
+_attempts = sa.Table(
+    "engine_attempts",
+    tables,
+    # Grows with each attempt: the order of ids is the order in which they began.
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("job", sa.String, nullable=False),
+    sa.Column("path", sa.String, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("started", sa.Float, nullable=False),
+    sa.Column("ended", sa.Float, nullable=False),
+    sa.Column("error", sa.String, nullable=False),
+    sa.Column("log_start", sa.BigInteger, nullable=False),
+    sa.Index("engine_attempts_by_task", "job", "path", "id"),
+)
+
+_INTERRUPTED = "localvertex ended meanwhile, and began the task anew when it was back."
 
 _replaced = _tasks.delete().where(_tasks.c.job == sa.bindparam("of_job"), _tasks.c.path == sa.bindparam("of_path"))
 
@@ -74,6 +92,27 @@ class Record:
     fingerprint: str = ""
 
 
+@dataclass(frozen=True)
+class AttemptRecord:
+    """What the journal knows of one attempt at a task.
+
+    Args:
+        number: of the attempt, as in `Record`; what a killed server had begun has the number of what followed it.
+        state: how it ended; that of the task for the last one.
+        started: this and `ended` in seconds since 1970, 0 for not yet.
+        ended: see above.
+        error: why it failed.
+        log_start: where in the task's log file it begins, in bytes.
+    """
+
+    number: int
+    state: State
+    started: float
+    ended: float
+    error: str
+    log_start: int
+
+
 class Journal:
     """The rows of all runs.
 
@@ -103,6 +142,31 @@ class Journal:
             )
         return replace(record, **fields)
 
+    def begin_attempt(self, record: Record, log_start: int) -> None:
+        """Note that a container is started for a task.
+
+        Args:
+            log_start: size of the task's log file, in bytes.
+        """
+        now = time.time()
+        row = {"job": record.job, "path": record.path, "number": record.attempt, "started": now, "ended": 0.0}
+        with self._store.write() as connection:
+            if record.started:  # the only one that may be under way is that of a server that is gone
+                connection.execute(_attempts.update().where(*_under_way(record)).values(ended=now, error=_INTERRUPTED))
+            connection.execute(_attempts.insert(), {**row, "error": "", "log_start": log_start})
+
+    def end_attempt(self, record: Record, error: str) -> None:
+        """Note why the attempt at a task that is under way has failed; of the last one, the task's row tells it."""
+        with self._store.write() as connection:
+            connection.execute(_attempts.update().where(*_under_way(record)).values(ended=time.time(), error=error))
+
+    def attempts(self, record: Record) -> list[AttemptRecord]:
+        """The attempts at a task in their order; none where no container was started for it."""
+        query = sa.select(_attempts).where(_attempts.c.job == record.job, _attempts.c.path == record.path)
+        with self._store.read() as connection:
+            rows = connection.execute(query.order_by(_attempts.c.id)).mappings().all()
+        return [_attempt(row, record) for row in rows]
+
     def find(self, task_id: int) -> Record | None:
         """The task with this id, of any run."""
         with self._store.read() as connection:
@@ -127,6 +191,19 @@ class Journal:
         """Forget a run."""
         with self._store.write() as connection:
             connection.execute(_tasks.delete().where(_tasks.c.job == job))
+            connection.execute(_attempts.delete().where(_attempts.c.job == job))
+
+
+def _under_way(record: Record) -> tuple[sa.ColumnElement[bool], ...]:
+    return _attempts.c.job == record.job, _attempts.c.path == record.path, _attempts.c.ended == 0
+
+
+def _attempt(row: Mapping[Any, Any], record: Record) -> AttemptRecord:
+    told = {name: row[name] for name in ("number", "started", "ended", "error", "log_start")}
+    if row["ended"]:
+        return AttemptRecord(**told, state=State.FAILED)
+    error = record.error if record.state.final else ""
+    return AttemptRecord(**{**told, "ended": record.ended, "error": error}, state=record.state)
 
 
 def _plain(value: Any) -> Any:

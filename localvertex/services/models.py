@@ -238,6 +238,8 @@ class ModelService:
     def delete_model(self, request: DeleteModelRequest) -> operations_pb2.Operation:
         """Delete a model with all its versions; none of them may be deployed."""
         model = _bare(request.name)
+        if model != request.name:
+            raise exceptions.InvalidArgument(f"{request.name} names a version; use DeleteModelVersion for it.")
         self._find(model)
         return self._operations.start(
             model, lambda: self._remove(self._versions(model)), metadata=DeleteOperationMetadata()

@@ -71,19 +71,40 @@ class RequestLog:
         }
         self._append(self._file(*named.groups()), json.dumps(row) + "\n")
 
-    def rows(self, project: str, dataset: str, table: str) -> list[Mapping[str, Any]]:
+    def rows(
+        self, project: str, dataset: str, table: str, start: int = 0, size: int | None = None
+    ) -> list[Mapping[str, Any]]:
         """A table's rows, the oldest first.
+
+        Args:
+            project: its project.
+            dataset: its dataset.
+            table: its name.
+            start: how many to leave out.
+            size: how many, at most; None: all.
 
         Raises:
             google.api_core.exceptions.NotFound: there is no such table.
         """
+        lines = self._lines(project, dataset, table)
+        return [json.loads(line) for line in lines[start : None if size is None else start + size]]
+
+    def count(self, project: str, dataset: str, table: str) -> int:
+        """How many rows a table has.
+
+        Raises:
+            google.api_core.exceptions.NotFound: there is no such table.
+        """
+        return len(self._lines(project, dataset, table))
+
+    def _lines(self, project: str, dataset: str, table: str) -> list[str]:
         file = self._file(project, dataset, table)
         with self._lock:
             parts = [part.read_text(encoding="utf-8") for part in (_older(file), file) if part.is_file()]
         if not parts:
             raise exceptions.NotFound(f"Not found: Table {project}:{dataset}.{table}")
         # A line that a kill cut off was answered and not logged.
-        return [json.loads(line) for part in parts for line in part.splitlines() if line.endswith("}")]
+        return [line for part in parts for line in part.splitlines() if line.endswith("}")]
 
     def _append(self, file: Path, line: str) -> None:
         with self._lock:

@@ -29,6 +29,11 @@ def test_a_retry_gets_a_fresh_folder_and_what_follows_its_output(run: Conformanc
     result = run(pipeline, ran="third-time third-time third-time show", outputs={"Output": "3\n"})
     assert result.log("third-time") == ""
     assert result.artifacts("third-time", "mark")[0]["uri"].endswith("_2/mark")
+    attempts = run.bench.engine.journal.attempts(result.records["third-time"])
+    assert [(each.number, each.state.name) for each in attempts] == [(0, "FAILED"), (1, "FAILED"), (2, "SUCCEEDED")]
+    assert attempts[0].error == "The container exited with code 1." and attempts[2].error == ""
+    assert all(each.started <= each.ended for each in attempts)
+    assert attempts[0].ended <= attempts[1].started and attempts[2].ended == result.records["third-time"].ended
 
 
 def test_retries_come_to_an_end(run: Conformance) -> None:

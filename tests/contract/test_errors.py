@@ -68,6 +68,7 @@ WRONG = [
     ("Model", "upload_model", {"parent": PARENT, "model": {}}, "display_name is required"),
     ("Model", "update_model", {"model": {"name": f"{PARENT}/models/taken"}}, "update_mask must not be empty"),
     ("Model", "list_models", {"parent": PARENT, "filter": "(labels.a=1"}, "position"),
+    ("Model", "delete_model", {"name": f"{PARENT}/models/taken@1"}, "use DeleteModelVersion"),
     ("Endpoint", "create_endpoint", {"parent": PARENT, "endpoint": {}}, "display_name is required"),
     ("Endpoint", "create_endpoint", {"parent": PARENT, "endpoint": {"display_name": "a"}, "endpoint_id": "A"}, "'A'"),
     ("Endpoint", "deploy_model", {"endpoint": ENDPOINT, "deployed_model": {"model": f"{PARENT}/models/taken"},

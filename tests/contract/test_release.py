@@ -55,9 +55,9 @@ class Handler(BaseHTTPRequestHandler):
 
 ThreadingHTTPServer(("127.0.0.1", int(os.environ["AIP_HTTP_PORT"])), Handler).serve_forever()
 """
-# Predicts without pause, and writes each answer down.
+# Predicts all the time, leaving the cores to others between two questions, and writes each answer down.
 CLIENT = """
-import sys, pathlib
+import sys, pathlib, time
 from images.launcher.endpoints import Endpoint
 from images.launcher.rest import Vertex
 
@@ -66,6 +66,7 @@ with open(sys.argv[3], "a", buffering=1) as file:
     while not pathlib.Path(sys.argv[3] + ".stop").exists():
         answer = endpoint.ask([{"key": "a"}])
         file.write(f"{answer.error or answer.predictions[0]['text']}\\n")
+        time.sleep(0.01)
 """
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -165,6 +166,27 @@ def test_logs_of_tasks_and_of_the_jobs_they_launched(home: Home, tmp_path: Path)
     ]
     assert [line.text for line in reader.read("ingest", tail=1)] == ["unfinished"]
     assert [line.text for line in reader.follow("train", tail=1)] == ["launched", "epoch 1"]
+
+
+def test_logs_of_one_attempt(home: Home, tmp_path: Path) -> None:
+    home.create()
+    (home.logs / "run").mkdir()
+    (home.logs / "run/train.log").write_text("no\nno luck\nagain\nat last")
+    (home.logs / "123").mkdir()
+    (home.logs / "123/workerpool0-0.log").write_text("epoch 1\n")
+    folder = tmp_path / "train_77_1"
+    folder.mkdir()
+    (folder / "gcp_resources").write_text('{"resources": [{"resourceUri": "projects/1/customJobs/123"}]}')
+    reader = LogReader(home, "run", Inspector(tmp_path, True))
+    assert reader.tasks() == ["train"], "whichever attempt has launched the job"
+
+    def read(*place: Any, **most: int) -> list[str]:
+        return [line.text for line in reader.attempt("train", *place, **most)]
+
+    assert read(0, 11, tmp_path) == ["no", "no luck"]
+    assert read(0, 11, tmp_path, last=9) == read(0, 11, tmp_path, tail=1) == ["no luck"]
+    assert read(11, None, folder) == ["again", "at last", "epoch 1"]
+    assert read(11, None, tmp_path, last=100) == ["again", "at last"]
 
 
 def test_following_misses_no_line_and_repeats_none(home: Home) -> None:

@@ -91,7 +91,7 @@ def http(home: Home, projects: Projects, table: MethodTable) -> Http:
     buckets = Buckets(home, Store.at(home.database))
     own = OwnFrontend(Store.at(home.database))
     access, storage = Access(home), StorageFrontend(buckets, projects)
-    console = ConsoleFrontend(Sessions(home), ())
+    console = ConsoleFrontend(Sessions(home), (), home.server_log)
     return Http(HttpFrontend(access, RestFrontend(table), storage, own, console))
 
 

@@ -1,6 +1,6 @@
 """Protects what was acknowledged from kill -9 of the server, of tasks and of clients; nothing is left behind either.
 
-SOAK_PIPELINES says how many pipelines (12, for a test among others; `make soak` runs 100), SOAK_SEED repeats the
+SOAK_PIPELINES says how many pipelines (8, for a test among others; `make soak` runs 100), SOAK_SEED repeats the
 pipelines and the order of the kills of an earlier run; their moments are the machine's own.
 """
 
@@ -230,7 +230,7 @@ def servers(home: Home) -> list[psutil.Process]:
 
 @pytest.fixture
 def soak(tmp_path: Path) -> Iterator[tuple[Home, Path, random.Random, Chaos, int]]:
-    count = int(os.environ.get("SOAK_PIPELINES", "12"))
+    count = int(os.environ.get("SOAK_PIPELINES", "8"))
     seed = int(os.environ.get("SOAK_SEED", random.randrange(10**6)))
     print(f"SOAK_PIPELINES={count} SOAK_SEED={seed}")
     home, folder, dice = Home(tmp_path / "state"), tmp_path / "client", random.Random(seed)
@@ -311,7 +311,7 @@ def check_left_behind(home: Home, port: int | None) -> None:
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         free.bind(("127.0.0.1", port or 0))
     assert not list(home.uploads.iterdir())
-    expected = {"gcs", "logs", "uploads", "keys", "tmp", "port", "server.lock", "start.lock", "store.db"}
+    expected = {"gcs", "logs", "uploads", "keys", "tmp", "port", "runner", "server.lock", "start.lock", "store.db"}
     found = {path.name for path in home.path.iterdir()}
     assert found <= expected | {"store.db-wal", "store.db-shm", "server.json"}, found - expected
     with contextlib.closing(sqlite3.connect(home.database)) as database:

@@ -13,11 +13,10 @@ from urllib.parse import quote
 from google.api_core import exceptions
 from google.cloud.aiplatform_v1.types import Artifact, MetadataStore
 from google.protobuf import json_format
-from markupsafe import Markup
 from starlette.responses import StreamingResponse
 
 from localvertex import names
-from localvertex.console import charts, contents, evaluation, queries, records
+from localvertex.console import contents, evaluation, queries, records
 from localvertex.console.contents import Contents, File, Listing
 from localvertex.console.provenance import Provenance
 from localvertex.console.services import ConsoleServices
@@ -31,6 +30,7 @@ SCHEMAS = (
 )
 """Types offered in the list's filter; any other can be typed."""
 
+_SHOWN_RESOURCES = ("models", "endpoints", "hyperparameterTuningJobs", "customJobs", "batchPredictionJobs")
 _PATH = "projects/{project}/locations/{location}/metadataStores/{store}/artifacts/{id}"
 _MOST_PICTURES, _MOST_TABLES, _MOST_TEXTS, _MOST_REPORTS = 24, 4, 4, 2
 _MOST_SHARDS, _MOST_COUNTED = 40, 2_000_000
@@ -135,7 +135,7 @@ class ArtifactPages:
                 "scalars": evaluation.scalars(metadata),
                 "other": _laid_out({key: value for key, value in metadata.items() if not _is_shown(key, value)}),
                 "confusion": confusion,
-                "curves": [_chart(curve) for curve in evaluation.curves(metadata)],
+                "curves": evaluation.drawn_curves(metadata),
                 "listing": listing,
                 "files": [(file, _at(name, "file", file)) for file in part],
                 "pages": (
@@ -246,24 +246,9 @@ def _resource(metadata: Mapping[str, Any]) -> tuple[str, str]:
     if not isinstance(name, str) or not name.startswith("projects/"):
         return "", ""
     bare, _, version = name.partition("@")
-    if bare.split("/")[-2:-1] not in (["models"], ["endpoints"], ["hyperparameterTuningJobs"], ["customJobs"]):
+    if bare.split("/")[-2] not in _SHOWN_RESOURCES:
         return "", name
     return address(bare) + (f"#version-{quote(version)}" if version else ""), name
-
-
-def _chart(curve: evaluation.Curve) -> tuple[evaluation.Curve, Markup]:
-    drawn = charts.lines(
-        f"{curve.title}: area under the curve {curve.area:.4f}",
-        [charts.Series(curve.title, curve.points)],
-        x=curve.x,
-        y=curve.y,
-        width=420,
-        height=360,
-        x_range=(0.0, 1.0),
-        y_range=(0.0, 1.0),
-        diagonal=curve.title == "ROC",
-    )
-    return curve, drawn
 
 
 def _whole(text: str) -> int:

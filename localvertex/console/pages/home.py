@@ -45,6 +45,7 @@ class HomePage:
 
     def __init__(self, services: ConsoleServices) -> None:
         self._store = services.store
+        self._traffic = services.prediction.traffic
         self._disk = DiskUse(services.home)
 
     def routes(self) -> Sequence[Route]:
@@ -56,7 +57,7 @@ class HomePage:
             "pipelines": self._pipelines(),
             "working": self._working(),
             "schedules": [shown(each) for each in self._store.select(Schedule, limit=_MOST)],
-            "endpoints": [_endpoint(each) for each in self._store.select(Endpoint, limit=_MOST)],
+            "endpoints": [self._endpoint(each) for each in self._store.select(Endpoint, limit=_MOST)],
             "disk": self._disk.sizes(),
         }
         return Page("home.html", "Home", values, live=("working", "pipelines", "services", "disk"))
@@ -81,14 +82,16 @@ class HomePage:
                 found.append({**listed(job), "state": state, "id": job.display_name, "kind": label})
         return found
 
-
-def _endpoint(endpoint: Endpoint) -> dict[str, Any]:
-    shares = dict(endpoint.traffic_split)
-    return {
-        "name": str(endpoint.name),
-        "display_name": str(endpoint.display_name) or names.id_of(endpoint.name),
-        "models": [
-            (f"{deployed.display_name}, version {deployed.model_version_id}", shares.get(deployed.id, 0))
-            for deployed in endpoint.deployed_models
-        ],
-    }
+    def _endpoint(self, endpoint: Endpoint) -> dict[str, Any]:
+        shares = dict(endpoint.traffic_split)
+        figures = [self._traffic.of(str(endpoint.name), deployed.id) for deployed in endpoint.deployed_models]
+        return {
+            "name": str(endpoint.name),
+            "display_name": str(endpoint.display_name) or names.id_of(endpoint.name),
+            "models": [
+                (f"{deployed.display_name}, version {deployed.model_version_id}", shares.get(deployed.id, 0))
+                for deployed in endpoint.deployed_models
+            ],
+            "requests": sum(each.requests for each in figures),
+            "errors": sum(sum(each.errors.values()) for each in figures),
+        }

@@ -41,11 +41,13 @@ class Served:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One evaluation of a version: what it measured, by name."""
+    """One evaluation of a version: what it measured, by name, and what of it is a matrix or curves."""
 
     title: str
     created: float
     values: Sequence[tuple[str, Any]]
+    confusion: evaluation.Confusion | None
+    curves: Sequence[tuple[evaluation.Curve, Markup]]
 
 
 @dataclass(frozen=True)
@@ -139,5 +141,11 @@ def _evaluated(found: ModelEvaluation) -> Evaluated:
         metrics = json_format.MessageToDict(ModelEvaluation.pb(found).metrics)
     except json_format.Error:
         metrics = {}  # with an infinity in it, which JSON has not
-    values = evaluation.scalars(metrics) if isinstance(metrics, dict) else []
-    return Evaluated(str(found.display_name) or names.id_of(found.name), seconds(found, "create_time"), values)
+    metrics = metrics if isinstance(metrics, dict) else {}
+    return Evaluated(
+        title=str(found.display_name) or names.id_of(found.name),
+        created=seconds(found, "create_time"),
+        values=evaluation.scalars(metrics),
+        confusion=evaluation.confusion(metrics),
+        curves=evaluation.drawn_curves(metrics),
+    )

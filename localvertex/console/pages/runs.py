@@ -15,6 +15,7 @@ from google.cloud.aiplatform_v1.types import (
     PipelineState,
 )
 from google.protobuf import json_format
+from markupsafe import Markup
 from starlette.responses import Response
 
 from localvertex import names
@@ -157,7 +158,7 @@ class Runs:
                 return {"parameters": parameters_of(job), "facts": _facts(job)}
             case "metrics":
                 return {"metrics": list(metrics_of(records))}
-        return {"graph": _graph(visit, root)}
+        return {"graph": graph_of(visit, root)}
 
     def _task(
         self,
@@ -172,26 +173,29 @@ class Runs:
         if item is None:
             raise exceptions.NotFound(f"The run has no task '{path}'.")
         record = item.record
-        known = record is not None
         return {
             "item": item,
             "close": visit.address(task=None),
-            "attempts": record.attempt + 1 if record and record.started else 0,
+            "attempts": self._tasks.attempts(job, record) if record and item.kind == "task" else [],
             "error": record.error if record else "",
             "inputs": self._tasks.inputs(record) if record else [],
             "outputs": self._tasks.outputs(record) if record else [],
-            "why": self._tasks.why(record) if record and record.state.final and item.leaf else None,
-            "log": self._tasks.log(job, path) if known and item.leaf else "",
-            "whole_log": address(f"{visit.name}/log/{path}"),
+            "why": self._tasks.why(record) if record and (record.started or record.state.final) and item.leaf else None,
+            "whole_log": f"{visit.name}/log/{path}",
             "command": self._tasks.command(job, pipeline, record) if record and item.leaf else "",
             "type": f"localvertex logs {names.id_of(job.name)} {path}",
         }
 
     def _whole_log(self, visit: Visit) -> Answer:
-        name = visit.name.partition("/log/")[0]
+        """All that a task has printed, or one attempt at it."""
+        name, path = visit.name.partition("/log/")[0], visit.arguments["task"]
         job = self._store.get(PipelineJob, name)
-        text = self._tasks.log(job, visit.arguments["task"], None)
-        return Response(text, media_type="text/plain; charset=utf-8")
+        record = self._services.engine.journal.of(name).get(path)
+        if record is None:
+            raise exceptions.NotFound(f"The run has no task '{path}', or has not come to it.")
+        attempt = visit.query.get("attempt", "")
+        number = int(attempt) if attempt.isascii() and attempt.isdigit() and len(attempt) < 9 else 0
+        return Response(self._tasks.log(job, record, number), media_type="text/plain; charset=utf-8")
 
     def _cancel(self, visit: Visit) -> Answer:
         self._services.pipelines.cancel_pipeline_job(CancelPipelineJobRequest(name=visit.name))
@@ -225,7 +229,8 @@ def _counts(root: Item) -> list[tuple[str, int]]:
     return sorted(found.items())
 
 
-def _graph(visit: Visit, root: Item) -> dict[str, Any]:
+def graph_of(visit: Visit, root: Item) -> dict[str, Any]:
+    """The graph of a run as `graph.html` draws it; the address says what is folded and how large it is."""
     fold, unfold = visit.query.getlist("fold"), visit.query.getlist("unfold")
     open = unfolded(root, set(fold), set(unfold))
     items, boxes, edges = drawn(root, open)
@@ -319,8 +324,12 @@ def _facts(job: PipelineJob) -> list[tuple[str, str]]:
         ("Pipeline root", str(job.runtime_config.gcs_output_directory)),
         ("When a task fails", policy),
         ("Labels", labels or "none"),
-        ("Schedule", str(job.schedule_name) or "none"),
+        ("Schedule", _link(str(job.schedule_name)) if job.schedule_name else "none"),
     ]
+
+
+def _link(name: str) -> Markup:
+    return Markup('<a href="{}">{}</a>').format(address(name), name)
 
 
 def metrics_of(records: Mapping[str, Record]) -> Iterator[Metric]:

@@ -46,11 +46,13 @@ class SchedulePages:
         )
 
     def _list(self, visit: Visit) -> Answer:
-        schedules = [
-            {**shown(each), "latest": self._latest(str(each.name), _LATEST)}
-            for each in self._store.select(Schedule, limit=queries.PAGE)
-        ]
-        return Page("schedules.html", "Schedules", {"schedules": schedules}, live=("schedules",))
+        found, older = queries.read_page(self._store, Schedule, visit.query.get("before", ""))
+        values = {
+            "schedules": [{**shown(each), "latest": self._latest(str(each.name), _LATEST)} for each in found],
+            "newest": visit.address(before=None) if visit.query.get("before") else "",
+            "older": visit.address(before=older) if older else "",
+        }
+        return Page("schedules.html", "Schedules", values, live=("schedules",))
 
     def _schedule(self, visit: Visit) -> Answer:
         schedule = self._store.get(Schedule, visit.name)

@@ -36,6 +36,17 @@ def fail(reason: str):
 
 
 @dsl.container_component
+def stumble(counted: str, gate: str):
+    """Fails twice, and the third time waits for the file `gate`."""
+    script = (
+        'echo x >> "$0"; n="$(wc -l < "$0")"; echo "attempt $n begins"; '
+        '[ "$n" -gt 2 ] || { echo "no luck $n"; exit "$n"; }; '
+        'while [ ! -e "$1" ]; do sleep 0.05; done; echo "attempt $n ends"'
+    )
+    return dsl.ContainerSpec(image=IMAGE, command=["sh", "-c", script], args=[counted, gate])
+
+
+@dsl.container_component
 def score(value: float, metrics: Output[Metrics], report: Output[HTML]):
     script = (
         "import json, sys; told, value, report = json.loads(sys.argv[1]), float(sys.argv[2]), sys.argv[3]; "
@@ -76,6 +87,11 @@ def failing(reason: str):
     size(source=first.outputs["file"]).after(broken)
 
 
+@dsl.pipeline(name="stumbling")
+def stumbling(counted: str, gate: str):
+    stumble(counted=counted, gate=gate).set_retry(2, backoff_duration="0s")
+
+
 def specs(folder: Path) -> dict[str, dict[str, Any]]:
     """The pipelines as JSON by name."""
-    return {each.name: compiled(each, folder / f"{each.name}.json") for each in (lively, failing)}
+    return {each.name: compiled(each, folder / f"{each.name}.json") for each in (lively, failing, stumbling)}

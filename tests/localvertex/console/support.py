@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -83,16 +80,8 @@ class Console:
         self.address = f"http://127.0.0.1:{running.port}"
 
     def link(self, page: str = "") -> str:
-        """A new one-time link to a page, from the command that a person types."""
-        done = subprocess.run(
-            [sys.executable, "-m", "localvertex", "console", "--json"],
-            env={**os.environ, "LOCALVERTEX_HOME": str(self.home.path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        told: dict[str, str] = json.loads(done.stdout)
-        return told["url"].replace("/console/?", f"/console/{page}?")
+        """A new one-time link to a page, as `localvertex console` makes it."""
+        return f"{self.address}/console/{page}?code={new_code(self.home)}"
 
     def submit(self, spec: dict[str, Any], id: str, parameters: dict[str, Any] | None = None) -> str:
         """Submit a compiled pipeline; returns the run's resource name."""
@@ -110,9 +99,7 @@ class Console:
 
     def call(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Call the REST API, and wait when it answers with an operation."""
-        headers = {"Authorization": f"Bearer {client_token(self.home)}"}
-        verb = "GET" if body is None else "POST"
-        answer = httpx.request(verb, f"{self.address}/{path}", json=body, headers=headers, timeout=60)
+        answer = self.answer(path, body)
         assert answer.status_code == 200, answer.text
         told: dict[str, Any] = answer.json()
         while "/operations/" in told.get("name", "") and not told.get("done"):
@@ -120,6 +107,12 @@ class Console:
             told = self.call(f"v1/{told['name']}")
         assert not (told.get("done") and "error" in told), told
         return told.get("response", told)
+
+    def answer(self, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+        """What the REST API answers, whether or not it is an error."""
+        headers = {"Authorization": f"Bearer {client_token(self.home)}"}
+        verb = "GET" if body is None else "POST"
+        return httpx.request(verb, f"{self.address}/{path}", json=body, headers=headers, timeout=60)
 
     def deploy(self, name: str, container: dict[str, Any], artifacts: str = "") -> str:
         """Deploy a model to an endpoint of the same name; returns the endpoint's resource name."""
@@ -144,6 +137,11 @@ def browser_path() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+def painted(page: Any) -> None:
+    """Wait until a page is on the screen: before that, Chromium drops what a person types."""
+    page.wait_for_function("() => performance.getEntriesByName('first-contentful-paint').length")
+
+
 class Sheet:
     """The drawing page in a browser, and a hand that draws on it.
 
@@ -161,8 +159,7 @@ class Sheet:
         page.goto(link.replace("/console/?", "/console/draw?"))
         page.wait_for_url("**/console/draw")
         page.wait_for_selector("#endpoint:enabled")
-        # Before its first picture is on the screen, a browser drops what a person types.
-        page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn, 50)))")
+        painted(page)
         if page.locator("#endpoint").input_value() != endpoint:
             page.select_option("#endpoint", endpoint)
 
@@ -223,6 +220,7 @@ class Window:
         """Open a page of the console; returns Playwright's."""
         answer = self.page.goto(self._console.address + address(path, **query))
         assert answer.ok, (path, answer.status)
+        painted(self.page)
         return self.page
 
     def picture(self, name: str) -> None:

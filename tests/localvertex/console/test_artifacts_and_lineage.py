@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from localvertex.console.sessions import Sessions, new_code
 from tests.localvertex.console import works
 from tests.localvertex.console.accessibility import check
-from tests.localvertex.console.support import Console, Window, windows
+from tests.localvertex.console.support import PARENT, Console, Window, windows
 
 # What a browser says of scripts and pictures in a report that it does not run and does not fetch.
 BLOCKED = re.compile("Blocked script execution|violates the following Content Security Policy")
@@ -220,6 +221,65 @@ def test_hostile_content_does_nothing(window: Callable[..., Window], made: Any) 
     assert page.evaluate("window.origin") == "null", "it is in no origin of ours"
     page.goto(page.url.replace(f"{names['report']}:show", f"{names['examples']}:show?path=pictures/evil.svg"))
     assert page.title() != "taken" and page.evaluate("window.origin") == "null"
+
+
+# What a name would be, if a page took it for more than text.
+ALIVE = """
+() => [...document.querySelectorAll(
+  "script:not([src]), img[src=x], svg[onload], [onerror], [style], title ~ title, a[href^='javascript'], base"
+)].map((each) => each.outerHTML)
+"""
+
+
+def test_hostile_names_do_nothing_on_any_page(window: Callable[..., Window], console: Console) -> None:
+    named = works.hostile(console)
+    one = window()
+    one.page.on("dialog", lambda dialog: one.complaints.append(dialog.message))
+    first, task = named["first"], {"task": f"{works.TASK_NAME}2"}
+    for path, query in (
+        *((path, {}) for path in ("", "runs", "schedules", "artifacts", "tuning", "models", "endpoints", "draw")),
+        *((named[of], {}) for of in ("schedule", "artifact", "execution", "tuning", "trial", "model", "endpoint")),
+        *((first, {"view": view, **task}) for view in ("", "timeline", "parameters", "metrics")),
+        (first, {"task": f"{works.TASK_NAME}1"}),
+        (first, {"task": f"{works.TASK_NAME}3"}),
+        ("runs", {"pipeline": "hostile"}),
+        ("compare", {"run": [first, named["second"]]}),
+        ("artifacts", {"schema": works.NAME, "name": works.NAME}),
+        (f"lineage/{named['artifact']}", {}),
+    ):
+        page = one.open(path, **query)
+        if path == "draw":
+            page.wait_for_selector("#endpoint:enabled")
+        shown = page.content() if query.get("schema") else page.locator("body").text_content()
+        assert works.TASK_NAME in shown or works.NAME in shown or query.get("schema"), (path, query)
+        assert page.evaluate(ALIVE) == [] and page.title() != "taken", (path, query)
+    page = one.open(first)  # and what scripts put in place
+    page.locator(".box a").first.click()
+    page.locator("#panel-title").wait_for()
+    assert page.evaluate(ALIVE) == []
+    page = one.open("draw", endpoint=named["endpoint"])
+    page.wait_for_selector("#endpoint:enabled")
+    page.get_by_text("Write JSON").click()
+    page.get_by_label("Instances, a list in JSON").fill(json.dumps([{works.NAME: 1}]))
+    page.get_by_role("button", name="Ask").click()
+    page.locator("#source", has_text=works.NAME).wait_for()
+    assert json.dumps(works.NAME) in page.locator("#details").text_content() and page.evaluate(ALIVE) == []
+    assert one.complaints == [], "nothing has even been tried"
+
+
+@pytest.mark.parametrize("label", ["<script>", "a<b", 'a"b'])
+def test_hostile_labels_are_refused(console: Console, label: str) -> None:
+    spec = works.hostile_pipeline()
+    for path, body in (
+        ("pipelineJobs", {"pipelineSpec": spec, "runtimeConfig": {"gcsOutputDirectory": "gs://bucket/root"}}),
+        ("models:upload", {"model": {"displayName": "m", "containerSpec": works.finder()}}),
+        ("endpoints", {"displayName": "e"}),
+        ("metadataStores/default/artifacts", {"schemaTitle": "system.Artifact"}),
+    ):
+        for labels in ({label: "x"}, {"x": label}):
+            body.get("model", body)["labels"] = labels
+            answer = console.answer(f"{PARENT}/{path}", body)
+            assert answer.status_code == 400 and "label" in answer.text, (path, answer.text)
 
 
 def raw(

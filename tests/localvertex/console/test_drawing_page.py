@@ -15,6 +15,7 @@ from PIL import Image
 
 from localvertex import daemon
 from localvertex.home import Home
+from tests.localvertex.console.accessibility import check
 from tests.localvertex.console.support import Console, Sheet, looker
 
 LEFT, RIGHT = [[(0.2, 0.3), (0.25, 0.7)]], [[(0.7, 0.2), (0.8, 0.5), (0.7, 0.8)]]
@@ -189,6 +190,7 @@ def test_a_picture_is_opened_with_the_keyboard_alone(open_sheet: Callable[..., S
     page = sheet.page
     page.locator("#paper").focus()
     page.keyboard.press("Tab")  # past the buttons, which do nothing yet
+    page.wait_for_selector("#file:focus", state="attached")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     assert sent(lambda: chooser.value.set_files(tmp_path / "right.png"), sheet).size == (200, 100), "as it is"
@@ -219,7 +221,7 @@ def test_errors_are_one_sentence_and_pass(open_sheet: Callable[..., Sheet]) -> N
     assert sheet.answer() == "left" and alert.is_hidden()
 
 
-def test_without_an_endpoint_the_page_says_what_is_missing(browser: Any, tmp_path: Path) -> None:
+def test_where_there_is_nothing_pages_say_what_to_do(browser: Any, tmp_path: Path) -> None:
     home = Home(tmp_path / "state")
     daemon.start(home)
     try:
@@ -227,6 +229,19 @@ def test_without_an_endpoint_the_page_says_what_is_missing(browser: Any, tmp_pat
         page.goto(Console(home).link("draw"))
         page.get_by_text("No endpoint has a deployed model yet.").wait_for()
         assert page.get_by_role("combobox", name="Endpoint").is_disabled()
+        for path, said in (
+            ("", "localvertex run PIPELINE.json"),
+            ("runs", "localvertex run PIPELINE.json"),
+            ("schedules", "create_schedule(cron="),
+            ("artifacts", "localvertex run pipeline.json"),
+            ("tuning", "HyperparameterTuningJob"),
+            ("models", "aiplatform.Model.upload()"),
+            ("endpoints", "aiplatform.Endpoint.create()"),
+            ("compare", "Add them here, or choose them in the list of runs."),
+        ):
+            page.goto(f"{Console(home).address}/console/{path}")
+            assert said in page.locator("main").inner_text(), path
+            check(page, keys=4)
         page.context.close()
     finally:
         daemon.stop(home)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -191,6 +193,35 @@ def test_the_reason_of_a_failure_is_two_clicks_away(window: Window, failed: str)
     check(page)
 
 
+def test_each_attempt_at_a_task_is_told(window: Window, console: Console, compiled: Specs, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    files = {"counted": str(tmp_path / "counted"), "gate": str(gate)}
+    run = console.submit(compiled["stumbling"], "stumbling", files)
+    page = window.open(run, task="stumble")
+    attempts = page.locator("details.attempt")
+    page.get_by_text("attempt 3 begins").wait_for()
+    assert attempts.nth(2).locator(".state").inner_text() == "▶ running"
+    attempts.nth(0).locator("summary").click()
+    gate.touch()
+    page.get_by_text("attempt 3 ends").wait_for()
+    page.locator("#summary .state.good").wait_for()
+    page.wait_for_selector("main:not([data-follow])", state="attached")
+    assert attempts.count() == 3 and attempts.nth(0).locator("pre").is_visible(), "what was unfolded stays so"
+    said = [attempts.nth(number).locator(".state").inner_text() for number in range(3)]
+    assert said == ["✗ failed", "✗ failed", "✓ succeeded"]
+    assert "exited with code 1. Last line of its log: no luck 1" in attempts.nth(0).locator(".notice").inner_text()
+    assert attempts.nth(0).locator("pre").inner_text() == "attempt 1 begins\nno luck 1"
+    assert attempts.nth(2).locator("pre").inner_text() == "attempt 3 begins\nattempt 3 ends"
+    assert attempts.nth(2).locator(".notice").count() == 0
+    window.picture("run-attempts")
+    check(page)
+    attempts.nth(0).get_by_role("link", name="All of it").click()
+    assert page.locator("body").inner_text() == "attempt 1 begins\nno luck 1"
+    answer = page.goto(f"{console.address}{address(f'{run}/log/stumble', attempt='9')}")
+    assert answer.status == 404 and "has had 3 attempts" in page.locator("main").inner_text()
+    window.complaints.clear()  # of the page that is not there
+
+
 def test_a_run_is_cancelled(window: Window, console: Console, compiled: Specs, tmp_path: Path) -> None:
     run = console.submit(compiled["lively"], "cancelled", {"gate": str(tmp_path / "never")})
     page = window.open(run)
@@ -224,6 +255,46 @@ def test_run_again_from_here(window: Window, console: Console, finished: list[st
     said = states(page)
     assert said["write"] == said["left"] == said["score"] == "cached", "they come before it, or beside it"
     assert said["write inner"] == said["size"] == said["hold"] == "succeeded", "it, and what comes after it"
+
+
+@contextlib.contextmanager
+def damaged(console: Console, run: str) -> Iterator[None]:
+    """For a while, a run cannot be read in the store."""
+    change = "UPDATE resources SET body = ? WHERE name = ?"
+    with contextlib.closing(sqlite3.connect(console.home.database, isolation_level=None)) as store:
+        (whole,) = store.execute("SELECT body FROM resources WHERE name = ?", (run,)).fetchone()
+        store.execute(change, (b"\xff", run))
+        try:
+            yield
+        finally:
+            store.execute(change, (whole, run))
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "told"),
+    [
+        ("nothing", 404, "The console has no page /console/nothing. Look for it from Home"),
+        ("{run}", 500, "The console could not make this page"),
+        ("{run}-none", 404, "is not found. Look for it from Home"),
+        ("{run}?task=nothing", 404, "The run has no task 'nothing'. Look for it from Home"),
+    ],
+)
+def test_what_cannot_be_shown_is_a_page_that_says_what_to_do(
+    window: Window, console: Console, finished: list[str], path: str, status: int, told: str
+) -> None:
+    run = finished[0]
+    with damaged(console, run) if status == 500 else contextlib.nullcontext():
+        answer = window.page.goto(f"{console.address}/console/{path.format(run=run)}")
+    assert answer.status == status and answer.headers["content-type"].startswith("text/html")
+    said = window.page.locator("main").inner_text()
+    assert told in said and "Traceback" not in said and "Error" not in said
+    if status == 500:
+        assert str(console.home.server_log) in said and "DecodeError" in console.home.server_log.read_text()
+        window.picture("broken")
+    check(window.page)
+    window.page.get_by_role("main").get_by_role("link", name="Home").click()
+    window.page.get_by_role("heading", name="Home").wait_for()
+    window.complaints.clear()  # which a browser makes of each status
 
 
 def test_runs_are_compared(window: Window, finished: list[str], failed: str) -> None:

@@ -86,7 +86,10 @@ def test_models_and_versions(window: Callable[..., Window], console: Console, fi
     model = console.call(f"v1/{finder}")["deployedModels"][0]["model"]
     upload = {"displayName": works.HOSTILE, "containerSpec": works.finder(), "versionAliases": ["newer"]}
     console.call(f"{PARENT}/models:upload", {"model": upload, "parentModel": model})
-    evaluation = {"displayName": "on the test split", "metrics": {"accuracy": 0.875, "auPrc": 0.5}}
+    matrix = {"annotationSpecs": [{"displayName": "cat"}, {"displayName": "dog"}], "rows": [[3, 1], [0, 4]]}
+    points = [{"confidenceThreshold": n / 4, "recall": 1 - n / 4, "precision": n / 4} for n in range(5)]
+    metrics = {"accuracy": 0.875, "auPrc": 0.5, "confusionMatrix": matrix, "confidenceMetrics": points}
+    evaluation = {"displayName": "on the test split", "metrics": metrics}
     console.call(f"v1/{model}@1/evaluations:import", {"modelEvaluation": evaluation})
     one = window()
     page = one.open("models")
@@ -97,10 +100,51 @@ def test_models_and_versions(window: Callable[..., Window], console: Console, fi
     )
     assert page.get_by_role("heading", level=1).inner_text() == works.HOSTILE and page.locator("main img").count() == 0
     assert "accuracy\n0.875" in versions.nth(1).inner_text()
+    assert "On the diagonal: 87.5 % of all." in versions.nth(1).inner_text()
+    assert versions.nth(1).get_by_role("img", name="Precision and recall: area").is_visible()
     assert "100 % of finds things" in versions.nth(1).inner_text()
+    one.picture("model")
     check(page)
     versions.nth(1).get_by_role("link", name="finds things").click()
     page.get_by_role("heading", name="finds things", level=1).wait_for()
+
+
+def test_a_batch_prediction_is_watched_and_told(window: Callable[..., Window], console: Console, finder: str) -> None:
+    model = console.call(f"v1/{finder}")["deployedModels"][0]["model"]
+    source = console.home.gcs / "batch" / "instances.jsonl"
+    source.parent.mkdir()
+    source.write_text('{"x": 1}\n{"x": 2}\n')
+    body = {
+        "displayName": "two rows",
+        "model": model,
+        "inputConfig": {"instancesFormat": "jsonl", "gcsSource": {"uris": ["gs://batch/instances.jsonl"]}},
+        "outputConfig": {
+            "predictionsFormat": "jsonl",
+            "gcsDestination": {"outputUriPrefix": "gs://batch/answers"},
+        },
+        "dedicatedResources": {"machineSpec": {"machineType": "n1-standard-2"}},
+    }
+    page = window().open(console.call(f"{PARENT}/batchPredictionJobs", body)["name"])
+    page.get_by_role("heading", name="two rows succeeded").wait_for()
+    page.wait_for_function("() => document.querySelector('.facts').innerText.includes('Answered\\n2')")
+    check(page)
+    page.get_by_role("link", name=model).click()
+    page.get_by_role("heading", name="Version 1").wait_for()
+    never = {**body, "displayName": "never", "manualBatchTuningParameters": {"batchSize": 1}}
+    source.write_text('{"x": 1}\n' * 100_000)
+    page = window().open(console.call(f"{PARENT}/batchPredictionJobs", never)["name"])
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("heading", name="never cancelled").wait_for()
+
+
+def test_a_custom_job_is_cancelled(window: Callable[..., Window], console: Console) -> None:
+    container = {"imageUri": "example.test/job:1", "command": ["sh", "-c", "echo begun; sleep 600"]}
+    pool = {"containerSpec": container, "replicaCount": 1, "machineSpec": {"machineType": "n1-standard-4"}}
+    job = {"displayName": "endless", "jobSpec": {"workerPoolSpecs": [pool]}}
+    page = window().open(console.call(f"{PARENT}/customJobs", job)["name"])
+    page.get_by_text("begun").first.wait_for()
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("heading", name="endless cancelled").wait_for()
 
 
 def test_a_dropped_picture_gets_its_boxes(window: Callable[..., Window], finder: str, tmp_path: Path) -> None:

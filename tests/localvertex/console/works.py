@@ -158,6 +158,102 @@ def run(console: Console, folder: Path, id: str, rate: float = 0.1) -> dict[str,
     }
 
 
+# What somebody may call things to take a page over: it would close any tag or attribute that it is put into.
+NAME = "\"'></title><img src=x onerror=\"document.title='taken'\"><svg onload=alert(1)>{{7*7}}"
+TASK_NAME = NAME.replace("/", "")  # which is refused in the name of a task
+
+NAMED = r"""
+import json, os, sys
+told, name = json.loads(sys.argv[1]), sys.argv[2]
+print("printed", name)
+((output, made),) = told["outputs"]["artifacts"].items()
+link = "javascript:alert(1)"
+made["artifacts"][0]["metadata"] = {name: name, "score": 0.5, "in": {name: [name]}, "resourceName": link}
+os.makedirs(os.path.dirname(told["outputs"]["outputFile"]), exist_ok=True)
+with open(told["outputs"]["outputFile"], "w") as file:
+    json.dump({"artifacts": {output: made}}, file)
+"""
+
+
+def hostile_pipeline() -> dict[str, Any]:
+    """A pipeline that is called all it can be, written by hand: the compiler would not."""
+    command = [sys.executable, "-c", NAMED, "{{$}}"]
+    given = {"parameters": {NAME: {"parameterType": "STRING"}}}
+    made = {"artifacts": {TASK_NAME: {"artifactType": {"schemaTitle": "system.Metrics"}}}}
+    first, second, third = (f"{TASK_NAME}{number}" for number in (1, 2, 3))
+    return {
+        "schemaVersion": "2.1.0",
+        "pipelineInfo": {"name": "hostile"},
+        "deploymentSpec": {
+            "executors": {
+                "named": {"container": {"image": "alpine:3", "command": command, "args": [NAME]}},
+                "fails": {"container": {"image": "alpine:3", "command": ["sh", "-c", 'echo "$0"; exit 3', NAME]}},
+            }
+        },
+        "components": {
+            "named": {"executorLabel": "named", "inputDefinitions": given, "outputDefinitions": made},
+            "fails": {"executorLabel": "fails", "inputDefinitions": given},
+        },
+        "root": {
+            "inputDefinitions": given,
+            "dag": {
+                "tasks": {
+                    first: _hostile_task("named"),
+                    second: _hostile_task("fails", dependentTasks=[first], retryPolicy={"maxRetryCount": 1}),
+                    third: _hostile_task("fails", triggerPolicy={"condition": "'a' == '<img src=x>'"}),
+                }
+            },
+        },
+    }
+
+
+def _hostile_task(component: str, **more: Any) -> dict[str, Any]:
+    inputs = {"parameters": {NAME: {"componentInputParameter": NAME}}}
+    return {"taskInfo": {"name": TASK_NAME}, "componentRef": {"name": component}, "inputs": inputs, **more}
+
+
+def hostile(console: Console) -> dict[str, str]:
+    """Resource names of one of each thing there is, all of them called what nobody should be.
+
+    Returns:
+        By what they are: `first` and `second` are runs of one pipeline.
+    """
+    spec = hostile_pipeline()
+
+    def job(value: str) -> dict[str, Any]:
+        config = {"gcsOutputDirectory": "gs://bucket/root", "parameterValues": {NAME: value}}
+        return {"displayName": NAME, "pipelineSpec": spec, "runtimeConfig": config}
+
+    found = {}
+    for id, value in (("first", NAME), ("second", f"{NAME} again")):
+        found[id] = str(console.call(f"{PARENT}/pipelineJobs?pipelineJobId=hostile-{id}", job(value))["name"])
+    request = {"parent": PARENT.removeprefix("v1/"), "pipelineJob": job(NAME)}
+    cron = {"displayName": NAME, "cron": "0 3 1 1 *", "maxConcurrentRunCount": "1"}
+    found["schedule"] = console.call(f"{PARENT}/schedules", {**cron, "createPipelineJobRequest": request})["name"]
+    found["endpoint"] = console.deploy(NAME, finder())
+    model = found["model"] = console.call(f"v1/{found['endpoint']}")["deployedModels"][0]["model"]
+    evaluation = {"displayName": NAME, "metrics": {NAME: NAME, "accuracy": 0.5}}
+    console.call(f"v1/{model}@1/evaluations:import", {"modelEvaluation": evaluation})
+    script = 'echo "$0"; echo "{\\"global_step\\": 1, \\"timestamp\\": 1, \\"loss\\": 1}" >> "$CLOUD_ML_HP_METRIC_FILE"'
+    container = {"imageUri": NAME, "command": ["sh", "-c", script, NAME]}
+    pool = {"containerSpec": container, "replicaCount": 1, "machineSpec": {"machineType": "n1-standard-4"}}
+    parameter = {"parameterId": NAME, "categoricalValueSpec": {"values": [NAME]}}
+    study = {"metrics": [{"metricId": "loss", "goal": "MINIMIZE"}], "parameters": [parameter]}
+    trials = {"displayName": NAME, "maxTrialCount": 1, "parallelTrialCount": 1, "studySpec": study}
+    body = {**trials, "trialJobSpec": {"workerPoolSpecs": [pool]}}
+    found["tuning"] = console.call(f"{PARENT}/hyperparameterTuningJobs", body)["name"]
+    found["trial"] = finished(console, found["tuning"])["trials"][0]["customJob"]
+    for id in ("first", "second"):
+        tasks = finished(console, found[id])["jobDetail"]["taskDetails"]
+    (found["artifact"],) = (each["artifacts"][0]["name"] for task in tasks for each in task.get("outputs", {}).values())
+    noted = {"displayName": NAME, "schemaTitle": "system.Run", "state": "COMPLETE", "metadata": {NAME: NAME}}
+    executions = f"v1/{found['artifact'].rpartition('/artifacts/')[0]}/executions?executionId=hostile"
+    found["execution"] = console.call(executions, noted)["name"]
+    events = {"events": [{"artifact": found["artifact"], "type": 1}]}
+    console.call(f"v1/{found['execution']}:addExecutionEvents", events)
+    return found
+
+
 def finished(console: Console, name: str) -> dict[str, Any]:
     """A job once it has ended."""
     while (job := console.call(f"v1/{name}"))["state"] not in FINISHED:

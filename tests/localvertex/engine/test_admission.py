@@ -144,6 +144,7 @@ def _at(spec: dict[str, Any], path: str) -> Any:
         ("root.dag.tasks.condition-1", {"hovering": True}, "root.dag.tasks.condition-1: field 'hovering'"),
         ("root.dag.tasks.condition-1.componentRef", {"name": "comp-none"}, "there is no component 'comp-none'"),
         ("root.dag.tasks.condition-1", {"dependentTasks": ["none"]}, "no upstream task 'none'"),
+        ("root.dag.tasks", {"a/b": {"componentRef": {"name": "comp-show"}}}, "dag.tasks: 'a/b' cannot name a task"),
         ("root.dag.tasks.condition-1", {"dependentTasks": ["condition-1"]}, "in a circle"),
         ("components.comp-show", {"executorLabel": "exec-none"}, "there is no executor 'exec-none'"),
         ("deploymentSpec.executors.exec-show", {"resolver": {}}, "exec-show: field 'resolver' is not supported"),

@@ -74,6 +74,9 @@ def test_a_killed_server_goes_on_where_it_was(tmp_path: Path) -> None:
     assert result.executed() == ["gated", "say-2"]
     (mark,) = marks.glob("*/killed/gated_*/mark")
     assert mark.read_text() == "start\nstart\n", "the task was recovered in its own folder, and once"
+    first, second = bench.engine.journal.attempts(result.records["gated"])
+    assert (first.number, first.state.name, second.number, second.state.name) == (0, "FAILED", 0, "SUCCEEDED")
+    assert "localvertex ended meanwhile" in first.error and first.ended <= second.started
     bench.close()
 
 

@@ -108,6 +108,10 @@ def test_deleting_versions_and_models(service: Service) -> None:
     service.upload(parent_model=model)
     with pytest.raises(exceptions.FailedPrecondition, match="default version"):
         service.models.delete_model_version(DeleteModelVersionRequest(name=f"{model}@1"))
+    for version in ("1", "2", "default"):
+        with pytest.raises(exceptions.InvalidArgument, match="names a version; use DeleteModelVersion"):
+            service.models.delete_model(DeleteModelRequest(name=f"{model}@{version}"))
+    assert set(aliases(service, model)) == {"1", "2"}
     service.done(service.models.delete_model_version(DeleteModelVersionRequest(name=f"{model}@2")))
     assert list(aliases(service, model)) == ["1"]
     service.done(service.models.delete_model(DeleteModelRequest(name=model)))

@@ -132,6 +132,20 @@ def test_an_unknown_runner_is_refused() -> None:
         runners.wanted({runners.VARIABLE: "podman"})
 
 
+def test_what_another_runner_left_is_looked_for_until_it_can_be(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runners.take_over(home, runners.DOCKER)
+    assert runners.last(home) == runners.DOCKER
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    runners.take_over(home, runners.DEFAULT)
+    assert runners.last(home) == runners.DOCKER
+    assert "what an earlier server left running is not looked for: no Docker engine answers" in caplog.text
+    runners.take_over(home, runners.DOCKER)
+    with pytest.raises(WorkloadError, match="no Docker engine answers"):
+        runners.sweep(home)
+
+
 def test_quantities_are_as_kubernetes_writes_them() -> None:
     given = {"": 0, "2": 2, "500m": 0.5, "8G": 8e9, "512Mi": 2**29, "1.5": 1.5, "1e3": 1000, "0.5Gi": 2**29}
     assert {text: quantity(text) for text in given} == pytest.approx(given)
