@@ -35,6 +35,7 @@ help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PIPELINE=crnn          which system              DATA=/some/folder   train on your own data"
+	@echo "  PIPELINE=crnn_monitor  its requests, watched"
 	@echo "  TARGET=local|vertex    this machine or the cloud ARGS=\"max_trials=2 train_epochs=5\"  override parameters"
 	@echo "  CACHE=0                run every stage again     INPUT=word.png      what make predict reads"
 	@echo "  ACCELERATOR=cpu|gpu|tpu   what to train on       ACCELERATOR=gpu,tpu   both, and compare (ddsm)"

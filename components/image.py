@@ -31,7 +31,7 @@ STAGES = {
     "ingest": Stage("trainer", ("images.trainer.ingest",), ("data",)),
     "tune": Stage("launcher", ("images.launcher.tune",), ("hyperparameters",)),
     "cross_validate": Stage(
-        "trainer", ("images.trainer.cross_validate",), ("baselines", "data", "hyperparameters", "metrics", "model")
+        "trainer", ("images.trainer.cross_validate",), ("baselines", "hyperparameters", "metrics", "model")
     ),
     "compare": Stage("trainer", ("images.trainer.compare",)),
     "skew": Stage("trainer", ("images.trainer.skew",), ("data",)),

@@ -2,7 +2,7 @@
 
 from google_cloud_pipeline_components import _placeholders as google
 from kfp import dsl
-from kfp.dsl import Dataset, Output
+from kfp.dsl import Dataset, Output, OutputPath
 
 
 def requests_log(image: str) -> dsl.base_component.BaseComponent:
@@ -18,14 +18,16 @@ def requests_log(image: str) -> dsl.base_component.BaseComponent:
         most: int,
         requests: Output[Dataset],
         examples: Output[Dataset],
+        count: OutputPath(int),  # type: ignore[valid-type]
     ) -> dsl.ContainerSpec:
         """Reads the endpoint's log.
 
         Args:
             endpoint_name: display name of the endpoint.
             most: requests, the latest ones.
-            requests: `requests.jsonl`, an instance a line.
+            requests: `requests.jsonl`, an instance with its prediction a line.
             examples: `schema.json` of the examples that the model which serves was trained on.
+            count: how many instances there are; 0 where nothing is logged.
         """
         return dsl.ContainerSpec(
             image=image,
@@ -37,6 +39,7 @@ def requests_log(image: str) -> dsl.base_component.BaseComponent:
                 f"--most={most}",
                 f"--requests={requests.path}",
                 f"--examples={examples.path}",
+                f"--count={count}",
                 "--executor_input",
                 dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER,
             ],

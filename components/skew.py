@@ -5,7 +5,7 @@ from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
 
 
 def skew(system: str, image: str) -> dsl.base_component.BaseComponent:
-    """Makes the skew component of a system of tables.
+    """Makes the skew component of a system.
 
     Args:
         system: a folder of `images/trainer/systems`.
@@ -20,13 +20,13 @@ def skew(system: str, image: str) -> dsl.base_component.BaseComponent:
         metrics: Output[Metrics],
         report: Output[HTML],
     ) -> dsl.ContainerSpec:
-        """Compares new data with the training rows; it succeeds whatever comes out.
+        """Compares new data with the training examples; it succeeds whatever comes out.
 
         Args:
-            examples: what ingest wrote; its `schema.json` has the training rows' statistics.
-            data: folder of new rows: CSV, or logged requests as JSON lines.
+            examples: what ingest wrote; its `schema.json` has the training examples' statistics.
+            data: folder of logged requests as JSON lines; of a table also CSV.
             threshold: the Jensen-Shannon distance, from 0 to 1, up to which a feature passes.
-            metrics: `passed`, and of each feature its distance, missing share and share outside the training rows.
+            metrics: `passed`, and of each feature its distance, missing share and share outside the training examples.
             report: the same as one page, bin by bin.
         """
         return dsl.ContainerSpec(

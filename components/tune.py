@@ -35,6 +35,7 @@ def tune(system: str, image: str, trial_image: str) -> dsl.base_component.BaseCo
         tpu_topology: str = "",
         image_suffix: str = "",
         keras_backend: str = "tensorflow",
+        given: str = "",
     ) -> dsl.ContainerSpec:
         """Runs trials in parallel, stops the hopeless ones early, and keeps the best one's hyperparameters.
 
@@ -59,6 +60,7 @@ def tune(system: str, image: str, trial_image: str) -> dsl.base_component.BaseCo
             tpu_topology: of each trial's machine, such as `2x2`, if it has TPUs; empty for others.
             image_suffix: of the trials' image for this accelerator: empty, `-gpu` or `-tpu`.
             keras_backend: `tensorflow`, or `jax`, which TPUs need.
+            given: hyperparameters that are not searched, such as `flip=0.5 width=16`.
         """
         return dsl.ContainerSpec(
             image=image,
@@ -82,6 +84,7 @@ def tune(system: str, image: str, trial_image: str) -> dsl.base_component.BaseCo
                 f"--keras_backend={keras_backend}",
                 f"--strategy={strategy}",
                 f"--tune_budget={tune_budget}",
+                f"--given={given}",
                 f"--gcp_resources={gcp_resources}",
                 f"--hyperparameters={hyperparameters.path}",
                 f"--trials={trials.path}",

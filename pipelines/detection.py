@@ -6,6 +6,9 @@ Takes: about 5 minutes on 2 CPU cores for the sample of 900 scenes (settings/loc
 Expect: on the sample an AP50 of 0.9 and a mAP of 0.7, which say that the machinery works, nothing about photographs.
 Run: make run PIPELINE=detection                 the sample, made first when it is missing
      make run PIPELINE=detection DATA=<folder>   your own: VOC XML beside pictures, Oxford-IIIT Pets, or *.record files
+     make run PIPELINE=detection DATA=<folder> ARGS="train_epochs=300 trial_epochs=20"   as long as in production
+     make run PIPELINE=detection ARGS="batch_size=8 optimizer=momentum learning_rate=0.004"   not searched, but chosen
+     .venv/bin/python -m images.trainer.systems.detection.pipeline_config <file>   what an old config asks for, as ARGS
      make predict PIPELINE=detection INPUT=photo.jpg
 """
 
@@ -28,6 +31,17 @@ def detection(
     image_width: int,
     faces_only: str,
     max_reject_share: float,
+    learning_rate: str,
+    batch_size: int,
+    optimizer: str,
+    schedule: str,
+    width: int,
+    depth: int,
+    zoom: float,
+    stretch: float,
+    flip: float,
+    colour: float,
+    nms_iou: float,
     max_trials: int,
     parallel_trials: int,
     trial_epochs: int,
@@ -66,6 +80,17 @@ def detection(
         image_width: of the canvas that the network sees, pixels; a multiple of 32.
         faces_only: of pets the boxes of faces, `true`, or of the whole animals, `false`.
         max_reject_share: stop if more than this share of pictures and boxes cannot be used; from 0 to 1.
+        learning_rate: the highest; empty: searched.
+        batch_size: pictures a step: 8, 16, 24, 32 or 64.
+        optimizer: `adamw`, `momentum` or `rmsprop`.
+        schedule: of the rate after its rise: `cosine`, `exponential` or `constant`.
+        width: channels of the first convolution: 8, 12, 16, 24, 32 or 48.
+        depth: residual blocks at each resolution, 1 to 3.
+        zoom: pictures are made larger or smaller in training by up to this factor, 1 to 3.
+        stretch: one side is made longer than the other by up to this share, 0 to 0.5.
+        flip: share of pictures that are mirrored, left to right.
+        colour: how far brightness, contrast, saturation and tint are changed, 0 to 1.
+        nms_iou: of two detections of a class that overlap by more than this share the weaker gives way, 0.3 to 0.8.
         max_trials: sets of hyperparameters to try.
         parallel_trials: how many of them at a time.
         trial_epochs: passes over the training pictures in a trial that is not stopped early.
@@ -119,8 +144,22 @@ def detection(
             "image_suffix": image_suffix,
             "keras_backend": keras_backend,
         }
+        given = {
+            "learning_rate": learning_rate,
+            "batch_size": batch_size,
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "width": width,
+            "depth": depth,
+            "zoom": zoom,
+            "stretch": stretch,
+            "flip": flip,
+            "colour": colour,
+            "nms_iou": nms_iou,
+        }
         tune = components.tune("detection", IMAGES["tune"], trial_image=IMAGES["trial"])(
             examples=examples,
+            given=" ".join(f"{name}={value}" for name, value in given.items()),
             max_trials=max_trials,
             parallel_trials=parallel_trials,
             trial_epochs=trial_epochs,

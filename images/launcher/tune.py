@@ -49,6 +49,7 @@ class Search:
         tune_budget: device-hours of all trials together after which the search ends; 0: as long as it takes.
         tpu_topology: of a trial's machine if it has TPUs; empty for others.
         keras_backend: that a trial trains with.
+        given: hyperparameters that are not searched, such as `flip=0.5 width=16`; see `hyperparameters.given`.
     """
 
     system: str
@@ -66,14 +67,26 @@ class Search:
     tune_budget: float = 0.0
     tpu_topology: str = ""
     keras_backend: str = "tensorflow"
+    given: str = ""
 
     def __post_init__(self) -> None:
-        """Raises UserError when a count is not at least 1, or the budget is below 0."""
+        """Raises UserError when a count is not at least 1, the budget is below 0, or what is given is malformed."""
         for name in ("trial_epochs", "trial_examples", "max_trials", "parallel_trials"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name}={getattr(self, name)}: give at least 1")
         if not 0 <= self.tune_budget < math.inf:
             raise UserError(f"--tune_budget={self.tune_budget}: give device-hours, or 0 for no limit")
+        spaces.given(self.space, self.given)
+
+    @property
+    def space(self) -> type[Any]:
+        """The system's hyperparameters."""
+        return spaces.of(self.system)
+
+    @property
+    def decided(self) -> dict[str, spaces.Value]:
+        """The hyperparameters that are given."""
+        return spaces.given(self.space, self.given)
 
     def is_spent(self, found: Sequence[Trial]) -> bool:
         """Whether the trials have used up the budget."""
@@ -93,7 +106,8 @@ class Outputs:
 def job(search: Search, display_name: str) -> dict[str, Any]:
     """The tuning job as Vertex's HyperparameterTuningJob message.
 
-    Half of the trials may fail: a search space has corners in which no network trains.
+    Half of the trials may fail: a search space has corners in which no network trains. Where all that could be searched
+    is given, there is one trial.
 
     Source: cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.hyperparameterTuningJobs
     """
@@ -105,7 +119,7 @@ def job(search: Search, display_name: str) -> dict[str, Any]:
         }
     if search.tpu_topology:
         machine["tpu_topology"] = search.tpu_topology
-    container = {
+    container: dict[str, Any] = {
         "image_uri": search.trial_image,
         "command": ["python", "-m", "images.trainer.trial"],
         "env": [{"name": "KERAS_BACKEND", "value": search.keras_backend}],
@@ -117,14 +131,18 @@ def job(search: Search, display_name: str) -> dict[str, Any]:
             f"--seed={search.seed}",
         ],
     }
+    specs = spaces.parameter_specs(search.space, search.decided)
+    suggested = {spec["parameter_id"] for spec in specs}
+    container["args"] += [f"--{name}={value}" for name, value in search.decided.items() if name not in suggested]
+    max_trials = search.max_trials if spaces.is_searched(search.space, search.decided) else 1
     return {
         "display_name": display_name,
-        "max_trial_count": search.max_trials,
-        "parallel_trial_count": min(search.parallel_trials, search.max_trials),
-        "max_failed_trial_count": max(1, search.max_trials // 2),
+        "max_trial_count": max_trials,
+        "parallel_trial_count": min(search.parallel_trials, max_trials),
+        "max_failed_trial_count": max(1, max_trials // 2),
         "study_spec": {
             "metrics": [{"metric_id": METRIC, "goal": "MINIMIZE"}],
-            "parameters": spaces.parameter_specs(spaces.of(search.system)),
+            "parameters": specs,
             "median_automated_stopping_spec": {"use_elapsed_duration": False},
             "measurement_selection_type": "BEST_MEASUREMENT",
         },
@@ -265,8 +283,7 @@ def _failure(name: str, done: aiplatform_v1.HyperparameterTuningJob, found: Sequ
 def _write(
     search: Search, found: Sequence[Trial], best: Trial, outputs: Outputs
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    space = spaces.of(search.system)
-    chosen = spaces.to_dict(spaces.parse(space, best.parameters))
+    chosen = spaces.to_dict(spaces.parse(search.space, {**best.parameters, **search.decided}))
     metrics = {
         f"best_{METRIC}": best.best[METRIC],
         **trials.cost(found, search.trial_epochs),

@@ -1,14 +1,22 @@
-"""Pictures turned, slanted, stretched and shifted about their middle, each by amounts of its own."""
+"""Pictures turned, slanted, stretched and shifted about their middle, each by amounts of its own.
+
+By Pillow and not by TensorFlow's operation, which is made for any projection: an augmented batch should cost little
+beside the step that learns from it.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import tensorflow as tf
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Array = npt.NDArray[Any]
 
 
 class Changes(NamedTuple):
-    """How each of N pictures is changed, float32 [N] each.
+    """How each of N pictures is changed, floats [N] each.
 
     Attributes:
         turn: radians.
@@ -19,37 +27,34 @@ class Changes(NamedTuple):
         below: rows that the picture moves up.
     """
 
-    turn: tf.Tensor
-    slant: tf.Tensor
-    across: tf.Tensor
-    down: tf.Tensor
-    right: tf.Tensor
-    below: tf.Tensor
+    turn: Array
+    slant: Array
+    across: Array
+    down: Array
+    right: Array
+    below: Array
 
 
-def changed(images: tf.Tensor, changes: Changes) -> tf.Tensor:
+def changed(images: Array, changes: Changes, interpolated: bool = True) -> Array:
     """Changes each picture of a batch; what comes in from outside is 0.
 
     Args:
-        images: uint8 or float32 [N, height, width].
+        images: uint8 [N, height, width].
         changes: of each.
+        interpolated: bilinearly; else each pixel is the nearest, which takes a fifth of the time.
 
     Returns:
         The same dtype and shape.
     """
-    _, height, width = tf.unstack(tf.shape(images))
+    _, height, width = images.shape
     turn, slant, across, down, right, below = changes
     # Output to input, about the middle: stretch, then slant, then turn.
-    a, b = across * tf.cos(turn), across * (slant * tf.cos(turn) - tf.sin(turn))
-    c, d = down * tf.sin(turn), down * (slant * tf.sin(turn) + tf.cos(turn))
-    x, y = (tf.cast(width, tf.float32) - 1) / 2, (tf.cast(height, tf.float32) - 1) / 2
-    none = tf.zeros_like(turn)
-    transforms = tf.stack([a, b, x - a * x - b * y + right, c, d, y - c * x - d * y + below, none, none], axis=-1)
-    pixels = tf.raw_ops.ImageProjectiveTransformV3(
-        images=images[..., tf.newaxis],
-        transforms=transforms,
-        output_shape=tf.stack([height, width]),
-        fill_value=0.0,
-        interpolation="BILINEAR",
-    )
-    return pixels[..., 0]
+    a, b = across * np.cos(turn), across * (slant * np.cos(turn) - np.sin(turn))
+    c, d = down * np.sin(turn), down * (slant * np.sin(turn) + np.cos(turn))
+    x, y = (width - a * width - b * height) / 2 + right, (height - c * width - d * height) / 2 + below
+    moved = np.empty_like(images)
+    how = Image.Resampling.BILINEAR if interpolated else Image.Resampling.NEAREST
+    for image, matrix, place in zip(images, np.stack([a, b, x, c, d, y], axis=-1).tolist(), moved, strict=True):
+        picture = Image.fromarray(image)
+        place[:] = picture.transform(picture.size, Image.Transform.AFFINE, matrix, how)
+    return moved

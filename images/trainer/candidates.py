@@ -70,6 +70,15 @@ def file_instance(original: bytes) -> dict[str, Any]:
     return {"bytes_inputs": {"b64": base64.b64encode(original).decode()}}
 
 
+def instance_file(instance: Any) -> bytes:
+    """The file that a client sent, by the input's name or bare; raises Rejection when there is none."""
+    try:
+        file = instance if "b64" in instance else instance["bytes_inputs"]
+        return base64.b64decode(file["b64"], validate=True)
+    except (KeyError, TypeError, ValueError) as error:
+        raise Rejection("no file in the request", str(error)) from None
+
+
 class Labels(Protocol):
     """What was learned from the training split."""
 
@@ -80,6 +89,9 @@ class Labels(Protocol):
 class Data(Protocol):
     """A system's format. Pickled once into each worker process.
 
+    What can be counted of an input and of its label is kept of the training split, so that logged requests and their
+    answers can be compared with it: an answer has the form of a label.
+
     Where the network needs numbers of the training examples themselves, such as the mean of their pixels, a format has
     two more methods: `summary(features)`, some numbers of an input, and `statistics(summaries)` of the training split,
     which schema.json then holds.
@@ -88,22 +100,40 @@ class Data(Protocol):
         group_name: what a group is: "writer", "patient"; where inputs have no group, they are split by content.
         stratified: every split holds the same share of each label.
         identity: the feature by which duplicates are known; where there is no such attribute, all features together.
+        columns: names of what is counted of an input.
+        enough: inputs that are counted, about; infinite: all are.
+        answer: which of the endpoint's outputs is the answer.
     """
 
     group_name: str
     stratified: bool
+    columns: tuple[str, ...]
+    enough: float
+    answer: str
 
     def candidates(self, source: Source) -> Iterator[Candidate]:
         """Lists the inputs, in a fixed order; raises UserError when the source is not in this format."""
 
     def original(self, source: Source, candidate: Candidate) -> bytes:
-        """An input's bytes, as `features` decodes them; raises FileNotFoundError."""
+        """An input's bytes, as `decoded` reads them; raises FileNotFoundError."""
 
     def instance(self, original: bytes) -> dict[str, Any]:
         """An input as a client sends it to the endpoint: JSON, bytes as `{"b64": …}`."""
 
-    def features(self, candidate: Candidate, original: bytes) -> Mapping[str, Value]:
+    def received(self, instance: Any) -> bytes:
+        """An input's bytes, from whatever a client sent; raises Rejection."""
+
+    def decoded(self, original: bytes) -> Any:
+        """What an input's bytes hold; raises Rejection."""
+
+    def features(self, candidate: Candidate, decoded: Any) -> Mapping[str, Value]:
         """The features that do not depend on other inputs; raises Rejection."""
+
+    def row(self, decoded: Any) -> tuple[float, ...]:
+        """What is counted of an input, in the order of `columns`; NaN where it is missing."""
+
+    def number(self, label: str) -> float:
+        """What is counted of a label: the class as a number, or how much it names."""
 
     def learn(self, training: Sequence[Candidate]) -> Labels:
         """Learns from the training split."""

@@ -17,6 +17,7 @@ from typing import Any
 from images import executor
 from images.executor import UserError
 from images.trainer import records, roles
+from images.trainer.distributions import distribution
 from images.trainer.train import read_hyperparameters
 
 
@@ -78,7 +79,7 @@ def _table(system: str, examples: str) -> tuple[dict[str, Any], Any, Any]:
         schema = json.loads((Path(examples) / "schema.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(f"--examples={examples}: no schema.json there; give the folder that ingest wrote") from None
-    if schema.get("system") != system or "columns" not in schema:
+    if schema.get("system") != system or "numbers" not in schema.get("features", {}):
         raise UserError(f"--examples={examples}: no table of {system}")
     rows = [row for path in sorted(Path(examples).glob("*/part-*.tfrecord")) for row in records.read(path.read_bytes())]
     numbers = np.array([row["numbers"] for row in rows], np.float32)
@@ -102,8 +103,8 @@ def _network_answers(
     from images.trainer.learning import optimizer
 
     keras.utils.set_random_seed(seed)
-    model, statistics = roles.load(system, "model"), roles.load(system, "data").statistics
-    columns = {name: statistics(numbers[training][:, index]) for index, name in enumerate(schema["columns"])}
+    model = roles.load(system, "model")
+    columns = {name: distribution(numbers[training][:, index]) for index, name in enumerate(schema["columns"])}
     network = model.build(hyperparameters, {**schema, "columns": columns})
     steps = epochs * -(-len(training) // hyperparameters.batch_size)
     network.compile(optimizer(hyperparameters.learning_rate, steps), loss=model.loss())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from pathlib import Path
@@ -85,13 +86,7 @@ def batches(
         records = records.shuffle(buffer, seed=shuffle_seed, reshuffle_each_iteration=False)
     if steps is not None:
         records = records.repeat().take(steps * batch_size)
-    features = schema["features"]
-    stored = {name: _stored(feature) for name, feature in features.items()}
-
-    def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        parsed = tf.io.parse_example(serialized, stored)
-        return {name: _decoded(parsed[name], feature, length_step) for name, feature in features.items()}
-
+    parse = _parser(json.dumps(schema["features"]), length_step)
     parsed = records.batch(batch_size).map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     length = math.ceil(count(schema, split, limit) / batch_size) if steps is None else steps
     return parsed.apply(tf.data.experimental.assert_cardinality(length))
@@ -101,6 +96,20 @@ def count(schema: dict[str, Any], split: str, limit: int | None = None) -> int:
     """The number of examples that `batches` gives with this limit."""
     stored: int = schema["counts"][split]
     return stored if limit is None else min(stored, limit)
+
+
+@functools.cache
+def _parser(described: str, length_step: int) -> Any:
+    """What makes tensors of serialized examples. Traced once: an epoch may be shorter than its tracing."""
+    features = json.loads(described)
+    stored = {name: _stored(feature) for name, feature in features.items()}
+
+    @tf.function
+    def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        parsed = tf.io.parse_example(serialized, stored)
+        return {name: _decoded(parsed[name], feature, length_step) for name, feature in features.items()}
+
+    return parse
 
 
 def _stored(feature: dict[str, Any]) -> Any:

@@ -144,16 +144,49 @@ def of(system: str) -> type[Any]:
     return hyperparameters
 
 
-def parameter_specs(cls: type[Any]) -> list[dict[str, Any]]:
+def given(cls: type[Any], text: str) -> dict[str, Value]:
+    """Hyperparameters that a person has decided.
+
+    Args:
+        cls: a system's `Hyperparameters`.
+        text: words such as `flip=0.5`; one that ends at its `=` decides nothing.
+
+    Raises:
+        UserError: a name is unknown, or a value is of the wrong type or out of its space.
+    """
+    values: dict[str, Value] = {}
+    for name, _, value in (word.partition("=") for word in text.split()):
+        field = _field(cls, name)
+        if value:
+            values[name] = _read(field, value)
+    return values
+
+
+def is_searched(cls: type[Any], given: Mapping[str, Value]) -> bool:
+    """Whether tuning has something left to search, where some are given."""
+    return any(field.metadata["searched"] and field.name not in given for field in dataclasses.fields(cls))
+
+
+def parameter_specs(cls: type[Any], given: Mapping[str, Value] | None = None) -> list[dict[str, Any]]:
     """The space as Vertex's StudySpec.ParameterSpec messages, as dictionaries with snake_case names.
+
+    Args:
+        cls: a system's `Hyperparameters`.
+        given: values that are decided: a study, which needs parameters, has no other to choose from.
 
     Source: cloud.google.com/vertex-ai/docs/reference/rest/v1/StudySpec#ParameterSpec
     """
     specs: dict[str, dict[str, Any]] = {}
     searched = [field for field in dataclasses.fields(cls) if field.metadata["searched"]]
+    decided = given or {}
     for field in searched:
-        spec = {"parameter_id": field.name, **field.metadata["space"].spec(field.default)}
+        space, value = field.metadata["space"], decided.get(field.name, field.default)
+        if field.name in decided:
+            space = Choice((value,)) if isinstance(space, Choice) else Discrete((value,))
+        spec = {"parameter_id": field.name, **space.spec(value)}
         when: When | None = field.metadata["when"]
+        if when is not None and decided.get(when.parent, when.values[0]) not in when.values:
+            continue
         specs[field.name] = spec
         if when is not None:
             conditional = {"parent_categorical_values": {"values": list(when.values)}, "parameter_spec": spec}
@@ -175,12 +208,11 @@ def parse(cls: type[Any], mapping: Mapping[str, Value]) -> Any:
         UserError: a name is unknown, missing, or stands where its condition does not hold; or a value has the
             wrong type or is out of its space.
     """
-    fields = {field.name: field for field in dataclasses.fields(cls)}
     for name in mapping:
-        if name not in fields:
-            raise UserError(f"hyperparameter {name}: no such name{roles.nearest(name, list(fields))}")
+        _field(cls, name)
     values: dict[str, Value] = {}
-    for name, field in fields.items():
+    for field in dataclasses.fields(cls):
+        name = field.name
         space, when = field.metadata["space"], field.metadata["when"]
         exists = when is None or values.get(when.parent) in when.values
         if exists and name not in mapping and field.metadata["searched"]:
@@ -190,10 +222,7 @@ def parse(cls: type[Any], mapping: Mapping[str, Value]) -> Any:
         if exists and name not in mapping:
             values[name] = field.default
         elif exists:
-            try:
-                values[name] = space.read(mapping[name])
-            except ValueError:
-                raise UserError(f"hyperparameter {name}={mapping[name]}: must be {space}") from None
+            values[name] = _read(field, mapping[name])
     return cls(**values)
 
 
@@ -205,6 +234,21 @@ def to_dict(hyperparameters: Any) -> dict[str, Value]:
         if when is None or values.get(when.parent) in when.values:
             values[field.name] = getattr(hyperparameters, field.name)
     return values
+
+
+def _field(cls: type[Any], name: str) -> dataclasses.Field[Any]:
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    if name not in fields:
+        raise UserError(f"hyperparameter {name}: no such name{roles.nearest(name, list(fields))}")
+    return fields[name]
+
+
+def _read(field: dataclasses.Field[Any], value: Value) -> Value:
+    space: Space = field.metadata["space"]
+    try:
+        return space.read(value)
+    except ValueError:
+        raise UserError(f"hyperparameter {field.name}={value}: must be {space}") from None
 
 
 def _number(value: Value) -> float:

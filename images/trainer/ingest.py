@@ -21,6 +21,7 @@ import math
 import os
 import tempfile
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from typing import Any, NamedTuple
 from images.executor import ExecutorOutput, UserError, digest, run, whole
 from images.trainer import records, roles, splits
 from images.trainer.candidates import UNCOUNTED, Candidate, Data, Labels, Rejection
+from images.trainer.distributions import distribution
 from images.trainer.sources import Source
 from images.trainer.workers import Workers
 
@@ -58,12 +60,14 @@ class Decoded(NamedTuple):
         file_digest: of the bytes in the source; empty when there were none.
         content: a digest of what duplicates are known by: the decoded features, or the one of them that identifies.
         stretch: where the features are, or why there are none.
+        row: what is counted of it; empty where it is not among those that are counted.
         summary: what the format's statistics need of it; None where there are none.
     """
 
     file_digest: bytes
     content: bytes
     stretch: Stretch | Rejection
+    row: tuple[float, ...] = ()
     summary: Any = None
 
 
@@ -137,6 +141,11 @@ class Reading(NamedTuple):
     data: Data
     candidates: Sequence[Candidate]
     spill: Path
+
+    def counts(self, candidate: Candidate) -> bool:
+        """Whether an input is among those that are counted, which its name decides."""
+        stride = int(len(self.candidates) // self.data.enough)
+        return stride < 2 or zlib.crc32(candidate.key.encode(errors="surrogateescape")) % stride == 0
 
 
 def ingest(
@@ -224,18 +233,28 @@ def _decode(reading: Reading, candidate: Candidate) -> tuple[Decoded, bytes]:
     try:
         original = reading.data.original(reading.source, candidate)
         file_digest = _digest(original)
-        values = reading.data.features(candidate, original)
-        features = records.features(values)
+        decoded = reading.data.decoded(original)
+        values = reading.data.features(candidate, decoded)
+        identifying, features = _encoded_features(reading.data, values)
+        row = reading.data.row(decoded) if reading.counts(candidate) else ()
     except FileNotFoundError:
         return Decoded(file_digest, b"", Rejection("missing file")), b""
     except OSError as error:
         return Decoded(file_digest, b"", Rejection("file cannot be read", error.strerror or "")), b""
     except Rejection as rejection:
         return Decoded(file_digest, b"", rejection.bare()), b""
-    identity = getattr(reading.data, "identity", "")
-    content = records.features({identity: values[identity]}) if identity else features
     summary = reading.data.summary(values) if hasattr(reading.data, "summary") else None
-    return Decoded(file_digest, _digest(content), Stretch("", 0, 0), summary), features
+    return Decoded(file_digest, _digest(identifying), Stretch("", 0, 0), row, summary), features
+
+
+def _encoded_features(data: Data, values: Mapping[str, records.Value]) -> tuple[bytes, bytes]:
+    """What duplicates are known by, and all of it; nothing is encoded twice."""
+    identity = getattr(data, "identity", "")
+    if not identity:
+        features = records.features(values)
+        return features, features
+    identifying = records.features({identity: values[identity]})
+    return identifying, identifying + records.features({name: values[name] for name in values if name != identity})
 
 
 def _select(source: Source, data: Data, inputs: Sequence[Input], max_reject_share: float) -> Selection:
@@ -249,9 +268,18 @@ def _select(source: Source, data: Data, inputs: Sequence[Input], max_reject_shar
     labels = data.learn([each.candidate for each in by_split[splits.TRAIN]])
     members = {split: list(_encoded(labels, by_split[split], rejected)) for split in splits.SPLITS}
     _check_enough(source, min(map(len, members.values())), rejected, len(inputs), max_reject_share)
-    summaries = [each.decoded.summary for each in by_split[splits.TRAIN]]
-    statistics = data.statistics(summaries) if hasattr(data, "statistics") else {}
-    return Selection(labels, members, rejected, split_by, statistics)
+    return Selection(labels, members, rejected, split_by, _statistics(data, by_split[splits.TRAIN]))
+
+
+def _statistics(data: Data, training: Sequence[Input]) -> dict[str, Any]:
+    """How what is counted of the training split's inputs and labels is distributed, and the format's own statistics."""
+    columns = zip(*(each.decoded.row for each in training if each.decoded.row), strict=True)
+    summaries = [each.decoded.summary for each in training]
+    return {
+        "columns": {name: distribution(values) for name, values in zip(data.columns, columns, strict=False)},
+        "answer": distribution([data.number(each.candidate.label) for each in training]),
+        **(data.statistics(summaries) if hasattr(data, "statistics") else {}),
+    }
 
 
 def _outside_test(readable: Sequence[Input], rejected: list[Rejected], group_name: str) -> Iterator[Input]:

@@ -122,6 +122,8 @@ class Learner:
         )
         self.network.optimizer.build(self.network.trainable_variables)
         self._read = tf.function(self._read_batch, reduce_retracing=True)
+        # A function of its own, so that it is traced once and not in every epoch.
+        self._pair = tf.function(self._training_pair)
 
     def weights(self) -> list[np.ndarray]:
         """A copy of the network's weights."""
@@ -237,13 +239,16 @@ class Learner:
         )
 
         def pair(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-            seeds = tf.stack([tf.constant(seed, tf.int64), step * self._streams + index])
-            if hasattr(self._model, "training_pair"):
-                return self._model.training_pair(batch, seeds, self._hyperparameters)  # type: ignore[no-any-return]
-            inputs = self._model.augment(self._model.inputs(batch), seeds, self._hyperparameters)
-            return inputs, self._model.targets(batch)
+            return self._pair(batch, tf.stack([tf.constant(seed, tf.int64), step * self._streams + index]))  # type: ignore[no-any-return]
 
         return batches.enumerate().map(pair, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def _training_pair(self, batch: dict[str, tf.Tensor], seeds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What the network learns from of a batch, changed at random."""
+        if hasattr(self._model, "training_pair"):
+            return self._model.training_pair(batch, seeds, self._hyperparameters)  # type: ignore[no-any-return]
+        inputs = self._model.augment(self._model.inputs(batch), seeds, self._hyperparameters)
+        return inputs, self._model.targets(batch)
 
 
 def _joined(parts: Sequence[tf.Tensor]) -> tf.Tensor:

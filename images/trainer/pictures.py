@@ -15,6 +15,15 @@ from images.trainer.candidates import Rejection
 MAX_BYTES = 64 << 20
 MAX_PIXELS = 64_000_000
 
+COUNTED = ("brightness", "contrast", "ink", "width", "height")
+"""Names of what `counted` gives."""
+
+ENOUGH = 500
+"""Pictures of a training split that are counted: more would make ingest slower, and drift hardly plainer."""
+
+_POWERS = np.vander(np.linspace(0, 1, 256), 3, increasing=True)  # 1, the grey, its square
+_SIDE = 64  # Of a large picture so many rows and columns are counted, evenly spread.
+_COUNTED_SIDE = 64  # Of a large picture so many rows and columns are counted, evenly spread.
 _PNG_END = b"IEND"
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8")
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG's markers of what holds the size
@@ -111,6 +120,33 @@ def decode_deep(data: bytes) -> Deep:
     if image.mode.startswith("I"):
         return Deep(image.convert("F"), 65535)
     return Deep(_grey(image).convert("F"), 255)
+
+
+def counted(image: Image.Image, highest: int = 255) -> tuple[float, ...]:
+    """What can be counted of a picture, to compare it with others.
+
+    Args:
+        image: in any mode that has greys or colours.
+        highest: what white is, in mode "F".
+
+    Returns:
+        The numbers that `COUNTED` names: the mean of its greys and their standard deviation, black being 0 and white 1;
+        the share of pixels on the rarer side of the middle between its darkest and its lightest grey; its width and
+        its height in pixels.
+    """
+    width, height = image.size
+    image = image.resize((min(width, _COUNTED_SIDE), min(height, _COUNTED_SIDE)), Image.Resampling.NEAREST)
+    if image.mode == "F":
+        image = Image.fromarray((np.asarray(image) * (255 / highest)).astype(np.uint8))
+    elif image.mode != "L":
+        image = image.convert("L")
+    counts = image.histogram()
+    pixels, total, squares = (np.array(counts, float) @ _POWERS).tolist()
+    mean = total / pixels
+    there = [grey for grey, count in enumerate(counts) if count]
+    dark = sum(counts[: (there[0] + there[-1]) // 2 + 1]) / pixels
+    deviation = max(0.0, squares / pixels - mean**2) ** 0.5
+    return (mean, deviation, min(dark, 1 - dark), float(width), float(height))
 
 
 def check_size(data: bytes, pixels: int = 0) -> None:

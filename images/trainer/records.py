@@ -212,7 +212,7 @@ def _feature(value: Value) -> bytes:
         value = value.encode()
     if isinstance(value, bytes):
         return _field(_BYTES_LIST, _field(_FIELD_1, value))
-    if all(type(number) is int or isinstance(number, Integral) for number in value):
+    if set(map(type, value)) <= {int} or all(isinstance(number, Integral) for number in value):
         return _field(_INT64_LIST, _field(_FIELD_1, _int64s(value)))  # type: ignore[arg-type]
     return _field(_FLOAT_LIST, _field(_FIELD_1, struct.pack(f"<{len(value)}f", *value)))
 

@@ -135,6 +135,35 @@ def numbers(data: bytes, name: str, columns: Sequence[Column]) -> pd.DataFrame:
     return _numbers(_table(_body(lines, header, name), header, names), columns)
 
 
+def numbers_of(instance: Any, names: Sequence[str]) -> tuple[float, ...]:
+    """The numbers of one row as a client sends it, in whatever form.
+
+    Args:
+        instance: numbers by their names, or in their order: as a list, as `numbers`, as a line of CSV, or as `csv_row`.
+        names: of the numbers.
+
+    Returns:
+        As many floats; NaN where a number is missing or is none.
+    """
+    if isinstance(instance, dict) and "csv_row" in instance:
+        instance = instance["csv_row"]
+    elif isinstance(instance, dict) and "numbers" in instance:
+        instance = instance["numbers"]
+    elif isinstance(instance, dict):
+        instance = [instance.get(name) for name in names]
+    if isinstance(instance, str):
+        instance = next(csv.reader([instance]), [])
+    given = instance if isinstance(instance, list) else []
+    return tuple(_number(value) for value in [*given, *[None] * len(names)][: len(names)])
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
+
+
 def _lines(data: bytes, name: str) -> list[_Line]:
     """The lines that hold anything. Each is read for itself: a stray quotation mark spoils no other."""
     numbered = [(number, text) for number, text in enumerate(_texts(data, name), start=1) if text.strip()]

@@ -26,6 +26,7 @@ ASSUMED_HOURS = 1.0
 """The longest that a task of which nothing is known is taken to last."""
 
 EARLIER_RUNS = 5
+TUNE_BUDGET = "tune_budget"
 OF_COMPILER = re.compile(r"(exit-handler|condition-branches|condition|for-loop)-\d+")
 """Keys that the compiler gives to what surrounds tasks."""
 
@@ -163,6 +164,37 @@ def check(
         )
 
 
+def within_tune_cost(pipeline: str, values: Mapping[str, Any], environment: Environment) -> dict[str, Any]:
+    """The parameters of a run whose trials cost no more than `max_tune_cost` in the settings.
+
+    Trials are counted in device-hours: the dollars are as many of them as the price table makes of the machine.
+
+    Args:
+        pipeline: its name.
+        values: its parameters; a smaller `tune_budget` stays as it is.
+        environment: the settings.
+
+    Raises:
+        UserError: there is no such pipeline, it does not tune, or the price of its machine is not known.
+    """
+    for name in environment.max_tune_cost:
+        compile.check_name(name, "max_tune_cost.")
+    most = environment.max_tune_cost.get(pipeline)
+    if most is None:
+        return dict(values)
+    if TUNE_BUDGET not in values:
+        raise UserError(
+            f"max_tune_cost.{pipeline}={most:g}: {pipeline} has no {TUNE_BUDGET} in its settings; leave it out"
+        )
+    machine = values["machine_type"], values["accelerator_type"], values["accelerator_count"]
+    hourly = settings.prices().hourly(*machine)
+    if not hourly:
+        known = "has no price of" if hourly is None else "says that nothing is to be paid for"
+        raise UserError(f"max_tune_cost.{pipeline}={most:g}: prices.yaml {known} {machine[0]} {machine[1]}".rstrip())
+    hours = math.floor(most / hourly * 1e4) / 1e4
+    return {**values, TUNE_BUDGET: min(values[TUNE_BUDGET] or hours, hours)}
+
+
 def estimate(
     spec: Mapping[str, Any], values: Mapping[str, Any], past: Mapping[tuple[str, ...], Sequence[Past]], prices: Prices
 ) -> list[Row]:
@@ -188,7 +220,7 @@ def estimate(
                 basis += f", scaled by {_range(factors).high:.3g}"
         else:
             own, job, basis = _assumed(work, epoch_hours)
-        if budget := float(work.inputs.get("tune_budget") or 0.0):
+        if budget := float(work.inputs.get(TUNE_BUDGET) or 0.0):
             own, job = own.up_to(budget), job.up_to(budget)
             basis += f", ends at its budget of {budget:g} h"
         name = "/".join(key for key in work.path if not OF_COMPILER.fullmatch(key))

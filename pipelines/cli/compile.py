@@ -20,7 +20,7 @@ BUILD = ROOT / "build"
 COMPILERS = ("kfp", "google-cloud-pipeline-components")
 
 
-PARTS = ("release",)
+PARTS = ("monitor", "release")
 """Modules of `pipelines/` that pipelines have in common."""
 
 
@@ -28,6 +28,11 @@ def names() -> list[str]:
     """All pipelines: the modules directly in `pipelines/`."""
     found = (path.stem for path in (ROOT / "pipelines").glob("*.py"))
     return sorted(name for name in found if name not in PARTS and not name.startswith("_"))
+
+
+def systems() -> list[str]:
+    """The systems that have a pipeline, which is named as they are; others are of the same systems."""
+    return [name for name in names() if (ROOT / "images" / "trainer" / "systems" / name).is_dir()]
 
 
 def check_name(pipeline: str, origin: str = "PIPELINE=") -> None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 FOR_PIP = ("index-url", "extra-index-url", "trusted-host", "proxy")
-PATIENCE = 600
-"""Seconds that an engine may take for one call, such as to push a layer."""
+PATIENCE = 120
+"""Seconds without a word from the engine, or of a registry that it pushes to, after which neither is waited for."""
 
 
 def connect() -> DockerClient:
@@ -41,6 +41,48 @@ def connect() -> DockerClient:
             f"no Docker engine answers ({error}): start one (as root: dockerd), or name one with DOCKER_HOST"
         ) from None
     return engine
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Turns what an engine refuses, and its silence, into one message.
+
+    Raises:
+        ServiceError: says which of the two it was.
+    """
+    from docker.errors import DockerException
+    from requests import RequestException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except DockerException as error:
+        raise ServiceError(f"the Docker engine: {getattr(error, 'explanation', None) or error}") from None
+    except (RequestException, HTTPError) as error:
+        raise ServiceError(f"the Docker engine stopped answering ({error}); what it has made so far stays") from None
+
+
+def push(client: DockerClient, name: str) -> None:
+    """Pushes an image under one of its names.
+
+    Raises:
+        ServiceError: the registry refuses it, or nothing has been heard of it for `PATIENCE` seconds.
+    """
+    from requests import RequestException
+    from urllib3.exceptions import HTTPError
+
+    repository, _, tag = name.rpartition(":")
+    try:
+        for line in client.api.push(repository, tag, stream=True, decode=True):
+            if "error" in line:
+                raise ServiceError(f"{name}: {line['error']}")
+            if str(line.get("status", "")).startswith("Retrying"):
+                print(f"  {repository.partition('/')[0]} fails: {line['status'].lower()}", flush=True)
+    except (RequestException, HTTPError):
+        raise ServiceError(
+            f"{name}: not pushed: nothing heard of {repository.partition('/')[0]} for {client.api.timeout} s; "
+            "what it has taken so far stays: once it answers, run this again"
+        ) from None
 
 
 def build(folder: Path, file: Path, names: Sequence[str], arguments: Mapping[str, str]) -> None:

@@ -90,7 +90,7 @@ def wanted(only: str = "", device: str = DEVICES[0]) -> list[Wanted]:
     found: dict[str, dict[str, str]] = {stage.image: {} for stage in table.STAGES.values()}
     if only and only not in found:
         raise UserError(f"IMAGE={only}: no such image{nearest(only, found)}")
-    for system in compile.names():
+    for system in compile.systems():
         names = table.Images(registry, system)
         for stage, entry in table.STAGES.items():
             try:
@@ -139,10 +139,11 @@ def images(only: str, device: str, push: bool, dirty: bool) -> int:
     if push:
         check_committed(dirty)
     client = engine.connect()
-    for each in chosen:
-        make(client, each)
-    if push:
-        push_missing(client, chosen)
+    with engine.answering():
+        for each in chosen:
+            make(client, each)
+        if push:
+            push_missing(client, chosen)
     return 0
 
 
@@ -153,15 +154,18 @@ def make(client: DockerClient, each: Wanted) -> None:
         ServiceError: the build failed.
     """
     missing = {name: stage for name, stage in each.names.items() if not _has(client, name)}
-    if not missing:
-        print(f"{each.title}: nothing to build, all {len(each.names)} tags are there")
-        return
-    before = {stage: _latest(client, name, stage) for name, stage in missing.items()}
-    file = compile.ROOT / "images" / each.image / "Dockerfile"
-    engine.build(compile.ROOT, file, sorted(missing), each.arguments)
-    _tell(client, each, missing, before)
-    bill = sbom.write(client, next(iter(missing)), compile.BUILD / f"{each.title.replace(' ', '-')}.cdx.json")
-    print(f"{each.title}: bill of materials in {bill.relative_to(compile.ROOT)}", flush=True)
+    if missing:
+        before = {stage: _latest(client, name, stage) for name, stage in missing.items()}
+        file = compile.ROOT / "images" / each.image / "Dockerfile"
+        engine.build(compile.ROOT, file, sorted(missing), each.arguments)
+        _tell(client, each, missing, before)
+    else:
+        print(f"{each.title}: nothing to build, all {len(each.names)} tags are there", flush=True)
+    bill = compile.BUILD / f"{each.title.replace(' ', '-')}.cdx.json"
+    # Who built it may have been ended before this, or have sat in another checkout.
+    if missing or sbom.subject(bill) not in each.names:
+        sbom.write(client, next(iter(missing or each.names)), bill)
+        print(f"{each.title}: bill of materials in {bill.relative_to(compile.ROOT)}", flush=True)
 
 
 def push_missing(client: DockerClient, chosen: Iterable[Wanted]) -> None:
@@ -172,11 +176,9 @@ def push_missing(client: DockerClient, chosen: Iterable[Wanted]) -> None:
     """
     for each in chosen:
         for name in sorted(missing_of(each)):
-            repository, tag = name.rsplit(":", 1)
-            for line in client.api.push(repository, tag, stream=True, decode=True):
-                if "error" in line:
-                    raise ServiceError(f"{name}: {line['error']}")
-            print(f"pushed {name}")
+            print(f"pushing {name}", flush=True)
+            engine.push(client, name)
+            print(f"pushed {name}", flush=True)
 
 
 def missing_of(each: Wanted) -> set[str]:
@@ -213,9 +215,10 @@ def provide(spec: Any, suffix: str, builder: str, dirty: bool) -> None:
         _submit(missing)
         return
     client = engine.connect()
-    for each in missing:
-        make(client, each)
-    push_missing(client, missing)
+    with engine.answering():
+        for each in missing:
+            make(client, each)
+        push_missing(client, missing)
 
 
 def cloudbuild(chosen: Iterable[Wanted]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -14,8 +15,11 @@ from pipelines.cli import targets
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs `python -m pipelines` and ends the process.
 
-    Exits with 0; 1 after a run or a call that failed; 2 after a mistake of the caller; 130 after Ctrl-C.
+    Exits with 0; 1 after a run or a call that failed; 2 after a mistake of the caller; 130 after Ctrl-C;
+    143 when ended from outside.
     """
+    # So that what is put aside meanwhile, such as a build's secrets, does not stay.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     arguments = _parser().parse_args(argv)
     try:
         sys.exit(_COMMANDS[arguments.command](arguments))

@@ -2,7 +2,8 @@
 
 What goes first is what leans on the rest, so that whatever is there at any moment is whole: model versions, runs, their
 records, at last the files. Before its first part goes, a run's context is marked, and it goes last: whoever is cut off
-finds the rest by it the next time.
+finds the rest by it the next time. Before each thing that goes, it is seen whether any run or schedule has come since
+the plan was made: then it is made anew, and what that leans on stays.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ NOT_MADE = {WHOLE_RUN, "system.DagExecution", "system.ImporterExecution"}
 """Executions that write nothing themselves."""
 
 URI = re.compile(r"gs://[^\s\"',\]})]+")
+LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 ROWS = 20
 """Rows of a kind in the plan, at most."""
 
@@ -59,19 +61,65 @@ def prune(pipeline: str, target: Target, plan_only: bool) -> Plan:
 
     vertex = Vertex(environment)
     bucket = Client(project=environment.project, credentials=vertex.credentials).bucket(environment.bucket)
-    found = inventory(pipeline, environment, vertex, bucket)
-    going = retention.plan(found, environment.retention, datetime.datetime.now(datetime.UTC))
-    flags = target.flags(pipeline)
+    found: list[Inventory] = []
+
+    def plan() -> Plan:
+        found.append(inventory(pipeline, environment, vertex, bucket))
+        return retention.plan(found[-1], environment.retention, datetime.datetime.now(datetime.UTC))
+
+    standing = Standing(plan, vertex)
+    going, flags = standing.plan, target.flags(pipeline)
     if not going:
-        print(f"{pipeline}: nothing to remove: {len(found.runs)} runs, {len(found.versions)} versions, all kept")
+        print(
+            f"{pipeline}: nothing to remove: {len(found[-1].runs)} runs, {len(found[-1].versions)} versions, all kept"
+        )
     else:
         tables.show(table(going))
     if plan_only:
         print(f"next: make prune {flags}" if going else f"next: make cost {flags}")
         return going
-    remove(going, pipeline, vertex, bucket)
+    remove(standing, pipeline, vertex, bucket)
     print(f"next: make lineage {flags}")
     return going
+
+
+class Standing:
+    """A plan that stands for as long as nothing new can lean on what is to go.
+
+    Args:
+        make: makes the plan; raises UserError while a run is under way that may take anything from the cache.
+        vertex: the service.
+
+    Attributes:
+        plan: what may go still.
+    """
+
+    def __init__(self, make: Callable[[], Plan], vertex: Vertex) -> None:
+        self._make, self._vertex = make, vertex
+        self._latest = self._newest()
+        self.plan = make()
+
+    def narrowed(self) -> bool:
+        """Makes the plan anew if a run or a schedule has come; tells whether it did.
+
+        Raises:
+            UserError: a run is under way that may take anything from the cache.
+            ServiceError: the service refused or failed a call.
+        """
+        latest = self._newest()
+        if latest <= self._latest:
+            return False
+        self._latest = latest
+        self.plan = self.plan.within(self._make())
+        return True
+
+    def _newest(self) -> datetime.datetime:
+        """When the last of them came."""
+        query = {"orderBy": "create_time desc", "pageSize": "1"}
+        runs = self._vertex.get(f"{self._vertex.parent}/pipelineJobs", **query, readMask="name,createTime")
+        schedules = self._vertex.get(f"{self._vertex.parent}/schedules", **query)
+        found = (*runs.get("pipelineJobs", []), *schedules.get("schedules", []))
+        return max((_time(each["createTime"]) for each in found), default=LONG_AGO)
 
 
 def table(going: Plan) -> Table:
@@ -94,39 +142,47 @@ def table(going: Plan) -> Table:
     return shown
 
 
-def remove(going: Plan, pipeline: str, vertex: Vertex, bucket: Any, done: Callable[[], None] = lambda: None) -> None:
-    """Removes what is planned; what is gone already is no matter.
+def remove(
+    standing: Standing, pipeline: str, vertex: Vertex, bucket: Any, done: Callable[[], None] = lambda: None
+) -> None:
+    """Removes what is planned, as long as it is; what is gone already is no matter.
 
     Args:
-        going: what.
+        standing: what.
         pipeline: whose it is.
         vertex: the service.
         bucket: `google.cloud.storage.Bucket` that the files are in.
         done: called after each thing that is gone.
 
     Raises:
+        UserError: a run of the pipeline has begun, which may take anything from the cache.
         ServiceError: the service refused or failed a call.
     """
 
-    def each(what: str, names: Iterable[str], delete: Callable[[str], object]) -> None:
-        listed = [name for name in names if name]
+    def each(what: str, names: Callable[[Plan], Iterable[str]], delete: Callable[[str], object]) -> None:
+        listed = list(filter(None, names(standing.plan)))
+        planned, gone = set(listed), 0
         for name in listed:
-            delete(name)
-            done()
-        if listed and what:
-            print(f"removed {what}: {len(listed)}", flush=True)
+            if standing.narrowed():
+                planned = set(names(standing.plan))
+            if name in planned:
+                delete(name)
+                done()
+                gone += 1
+        if gone and what:
+            print(f"removed {what}: {gone}", flush=True)
 
-    # DELETE of a version's own name would take the whole model.
-    each("model versions", (f"{version.name}:deleteVersion" for version in going.versions), vertex.delete)
-    each("", (one.context for one in going.runs), lambda name: _mark(vertex, name, pipeline))
-    each("runs", (one.job for one in going.runs), vertex.delete)
-    each("executions", (name for one in going.runs for name in sorted(one.executions)), vertex.delete)
-    each("artifacts", (artifact.name for artifact in going.artifacts), vertex.delete)
-    each("folders of runs", (one.folder for one in going.runs), lambda uri: _empty(bucket, uri))
+    # DELETE is for whole models.
+    each("model versions", lambda plan: (f"{one.name}:deleteVersion" for one in plan.versions), vertex.delete)
+    each("", lambda plan: (one.context for one in plan.runs), lambda name: _mark(vertex, name, pipeline))
+    each("runs", lambda plan: (one.job for one in plan.runs), vertex.delete)
+    each("executions", lambda plan: (name for one in plan.runs for name in sorted(one.executions)), vertex.delete)
+    each("artifacts", lambda plan: (one.name for one in plan.artifacts), vertex.delete)
+    each("folders of runs", lambda plan: (one.folder for one in plan.runs), lambda uri: _empty(bucket, uri))
     # What says that a snapshot is whole goes before its first file.
-    each("", (f"{snapshot.uri}.json" for snapshot in going.snapshots), lambda uri: _drop(bucket, uri))
-    each("data snapshots", (snapshot.uri for snapshot in going.snapshots), lambda uri: _empty(bucket, uri))
-    each("", (one.context for one in going.runs), vertex.delete)
+    each("", lambda plan: (f"{one.uri}.json" for one in plan.snapshots), lambda uri: _drop(bucket, uri))
+    each("data snapshots", lambda plan: (one.uri for one in plan.snapshots), lambda uri: _empty(bucket, uri))
+    each("", lambda plan: (one.context for one in plan.runs), vertex.delete)
 
 
 def _mark(vertex: Vertex, context: str, pipeline: str) -> None:

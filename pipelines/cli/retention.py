@@ -130,6 +130,17 @@ class Plan:
     def __bool__(self) -> bool:
         return bool(self.versions or self.runs or self.artifacts or self.snapshots)
 
+    def within(self, other: Plan) -> Plan:
+        """What of this plan is in another one too, which was made when some of it may have gone already."""
+        versions, runs = {each.name for each in other.versions}, {each.context for each in other.runs}
+        artifacts, snapshots = {each.name for each in other.artifacts}, {each.uri for each in other.snapshots}
+        return Plan(
+            versions=tuple(each for each in self.versions if each.name in versions),
+            runs=tuple(each for each in self.runs if each.context in runs),
+            artifacts=tuple(each for each in self.artifacts if each.name in artifacts),
+            snapshots=tuple(each for each in self.snapshots if each.uri in snapshots),
+        )
+
 
 def plan(there: Inventory, retention: Retention, now: datetime.datetime) -> Plan:
     """What can go.

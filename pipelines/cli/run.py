@@ -112,14 +112,16 @@ def parameters(
     """The parameters of a run; the folder of its source stands in for the one that the data will be placed in.
 
     Raises:
-        UserError: a parameter is unknown, missing, mistyped or out of bounds, or there is no such accelerator.
+        UserError: a parameter is unknown, missing, mistyped or out of bounds, there is no such accelerator, or what
+            trials may cost cannot be kept to.
     """
     origin = f"{target.settings}.yaml: pipelines.{pipeline}"
     interface = compile.interface(spec)
     given = {SOURCE: "gs://bucket/folder"} if SOURCE in interface else {}
     chosen = settings.chosen(accelerators, settings.accelerators(), interface)
     of_pipeline = environment.pipelines.get(pipeline, {})
-    return settings.parameters(interface, {**of_pipeline, **chosen}, arguments, given, origin)
+    values = settings.parameters(interface, {**of_pipeline, **chosen}, arguments, given, origin)
+    return budget.within_tune_cost(pipeline, values, environment)
 
 
 def cancel(pipeline: str, target: Target, run_id: str) -> None:

@@ -26,16 +26,13 @@ print(json.dumps({"pypi": python, "deb": [line.split("\\t") + [""] for line in d
 """Runs in the image, with nothing but Python."""
 
 
-def write(client: DockerClient, name: str, file: Path) -> Path:
+def write(client: DockerClient, name: str, file: Path) -> None:
     """Looks into an image and writes down what is there.
 
     Args:
         client: the engine that has it.
         name: of the image, full and with a tag.
         file: where to write.
-
-    Returns:
-        The file.
     """
     said = client.containers.run(name, ["-c", LOOK], entrypoint="python", network_mode="none", remove=True)
     found: dict[str, list[list[str]]] = json.loads(said)
@@ -43,7 +40,14 @@ def write(client: DockerClient, name: str, file: Path) -> Path:
     aside = file.with_name(f"{file.name}.partial-{os.getpid()}")
     aside.write_text(_document(name, client.images.get(name).labels, found))
     os.replace(aside, file)
-    return file
+
+
+def subject(file: Path) -> str:
+    """The full name of the image that a bill is of; empty if there is no bill."""
+    try:
+        return str(json.loads(file.read_text())["metadata"]["component"]["bom-ref"])
+    except FileNotFoundError:
+        return ""
 
 
 def _document(name: str, labels: dict[str, str], found: dict[str, list[list[str]]]) -> str:

@@ -67,7 +67,8 @@ def job(
     """The PipelineJob that each run of a schedule creates, with the labels that say whose it is.
 
     Raises:
-        UserError: a parameter is unknown, missing, mistyped or out of bounds.
+        UserError: a parameter is unknown, missing, mistyped or out of bounds, or what trials may cost cannot be
+            kept to.
     """
     origin = f"{target.settings}.yaml: schedules.{pipeline}.{wanted.name}"
     interface = compile.interface(spec)
@@ -78,6 +79,7 @@ def job(
     given = {run.SOURCE: wanted.source.rstrip("/")} if wanted.source else {}
     chosen = {**environment.pipelines.get(pipeline, {}), **wanted.parameters}
     values = settings.parameters(interface, chosen, given=given, origin=origin)
+    values = budget.within_tune_cost(pipeline, values, environment)
     values |= {name: given[run.SOURCE] for name in run.FOLDERS if values.get(name) == "" and given}
     made = run.pipeline_job(pipeline, spec, values, environment.bucket, cache=True)
     made["labels"] |= {reconcile.OWNER: target.settings, reconcile.NAME: wanted.name}

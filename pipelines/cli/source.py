@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tarfile
@@ -72,10 +73,14 @@ def place(folder: Path, bucket: str, location: str, system: str, client: Any) ->
     Returns:
         `gs://<bucket>/data/<system>/<digest>`, the folder that holds the archive.
     """
+    from google.api_core.exceptions import Conflict
+
     prefix = f"data/{system}/{digest(folder)}"
     target = client.bucket(bucket)
     if not target.exists():
-        target = client.create_bucket(bucket, location=location)
+        # A run that begins at the same moment may make it first.
+        with contextlib.suppress(Conflict):
+            client.create_bucket(bucket, location=location)
     blob = target.blob(f"{prefix}/{ARCHIVE}")
     if not blob.exists():
         print(f"placing {folder} in gs://{bucket}/{prefix}", flush=True)

@@ -18,7 +18,7 @@ from pipelines.cli.graph import Task
 from pipelines.cli.targets import ServiceError, Target
 from pipelines.cli.vertex import Vertex
 
-SCORES = "evaluate"
+SCORES, RELEASED = "evaluate", "deploy"
 WORDS = 5
 FEW = 4
 
@@ -37,8 +37,9 @@ class Summary:
         model: resource name of the deployed version; empty if the run did not come so far.
         endpoint: resource name; empty if the run did not come so far.
         predictions: `{"truth", "answer", "confidence"}` of some test inputs, just answered by the endpoint.
-        data: whether the source is new, or since which run it is unchanged, in one line.
+        data: whether the source is new, or since which run it is unchanged, in one line; of a monitor, what was logged.
         release: what became of the new model, and why, in one line.
+        drift: whether new data is like what was trained on, in one line; empty where none was compared.
     """
 
     pipeline: str
@@ -52,6 +53,7 @@ class Summary:
     predictions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     data: str = ""
     release: str = ""
+    drift: str = ""
 
 
 def summarise(pipeline: str, job: Mapping[str, Any], tasks: list[Task]) -> Summary:
@@ -73,7 +75,8 @@ def summarise(pipeline: str, job: Mapping[str, Any], tasks: list[Task]) -> Summa
         metrics=metrics(tasks),
         model=_resource(tasks, "google.VertexModel"),
         endpoint=_resource(tasks, "google.VertexEndpoint"),
-        data=_noted(tasks, "record", "told"),
+        data=_noted(tasks, "record", "told") or _noted(tasks, "requests", "told", "system.Dataset"),
+        drift=_noted(tasks, "metrics", "told", "system.Metrics"),
         release=": ".join(filter(None, (_noted(tasks, "outcome", name) for name in ("outcome", "reason")))),
     )
 
@@ -145,10 +148,11 @@ def tell(summary: Summary, scores: Mapping[str, float], report: Path | None, tar
         target: where it ran, for the commands.
         console: where to print.
     """
-    table = Table("metric", "value", box=None, pad_edge=False)
-    for name, value in scores.items():
-        table.add_row(name, f"{value:.4g}")
-    console.print(table)
+    if scores:
+        table = Table("metric", "value", box=None, pad_edge=False)
+        for name, value in scores.items():
+            table.add_row(name, f"{value:.4g}")
+        console.print(table)
     if summary.predictions:
         table = Table("truth", "answer", "confidence", box=None, pad_edge=False, title_justify="left")
         for row in summary.predictions:
@@ -160,18 +164,24 @@ def tell(summary: Summary, scores: Mapping[str, float], report: Path | None, tar
     ran = [name for name, task in triggered.items() if not task["cached"]]
     flags = target.flags(summary.pipeline)
     console.print()
-    for title, text in (
+    lines = [
         ("data", summary.data),
+        ("drift", summary.drift),
         ("release", summary.release),
         ("tasks", f"{len(triggered) - len(ran)} cached, {len(ran)} run{_named(ran)}"),
         ("time", f"{summary.seconds:.1f} s"),
-        ("report", str(report or "none")),
-        ("model", summary.model or "none serves"),
-        ("endpoint", summary.endpoint or "none"),
-        ("next", f"make predict {flags} INPUT=<file>"),
-        ("", f"make lineage {flags}"),
-    ):
-        console.print(f"{title:<9} {text}", markup=False, highlight=False, soft_wrap=True)
+    ]
+    if RELEASED in summary.tasks:
+        lines += [
+            ("report", str(report or "none")),
+            ("model", summary.model or "none serves"),
+            ("endpoint", summary.endpoint or "none"),
+            ("next", f"make predict {flags} INPUT=<file>"),
+            ("", f"make lineage {flags}"),
+        ]
+    for title, text in lines:
+        if text:
+            console.print(f"{title:<9} {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def scores(tasks: list[Task]) -> dict[str, float]:
@@ -184,9 +194,9 @@ def _named(tasks: list[str]) -> str:
     return f": {', '.join(tasks)}" if 0 < len(tasks) <= FEW else ""
 
 
-def _noted(tasks: list[Task], output: str, name: str) -> str:
+def _noted(tasks: list[Task], output: str, name: str, schema: str = "system.Artifact") -> str:
     """What an output artifact's metadata says."""
-    found = (artifact.get("metadata", {}) for artifact in graph.artifacts(tasks, output, "system.Artifact"))
+    found = (artifact.get("metadata", {}) for artifact in graph.artifacts(tasks, output, schema))
     return next((str(metadata[name]) for metadata in found if name in metadata), "")
 
 

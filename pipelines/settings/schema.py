@@ -39,6 +39,7 @@ class Build(pydantic.BaseModel):
 
 
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositivePrice = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Retention(pydantic.BaseModel):
@@ -67,6 +68,7 @@ class Environment(pydantic.BaseModel):
         pipelines: parameters by pipeline.
         schedules: by pipeline; `make schedule` brings them to the service.
         max_cost: US dollars by pipeline; a run that may cost more is not submitted.
+        max_tune_cost: US dollars by pipeline; tuning ends with the best so far when its trials have cost that much.
         retention: what `make prune` keeps.
     """
 
@@ -78,6 +80,7 @@ class Environment(pydantic.BaseModel):
     pipelines: dict[str, dict[str, Any]]
     schedules: dict[str, tuple[Schedule, ...]] = {}
     max_cost: dict[str, Price] = {}
+    max_tune_cost: dict[str, PositivePrice] = {}
     retention: Retention = Retention()
 
     @pydantic.field_validator("schedules")
@@ -156,6 +159,17 @@ BOUNDS: Mapping[str, Any] = {
     "seeds": POSITIVE,
     "patience": POSITIVE,
     "faces_only": Field(pattern="^(true|false)$"),
+    "learning_rate": Field(pattern=r"^(\d*\.?\d+(e-?\d+)?)?$"),
+    "batch_size": POSITIVE,
+    "optimizer": Field(pattern="^(adamw|momentum|rmsprop)$"),
+    "schedule": Field(pattern="^(cosine|exponential|constant)$"),
+    "width": POSITIVE,
+    "depth": POSITIVE,
+    "zoom": Field(ge=1),
+    "stretch": Field(ge=0),
+    "flip": Field(ge=0, le=1),
+    "colour": Field(ge=0, le=1),
+    "nms_iou": Field(gt=0, lt=1),
     "follow_machine_type": Field(min_length=1),
     "fold_epochs": POSITIVE,
     "skew_threshold": Field(ge=0, le=1),

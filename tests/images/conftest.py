@@ -1,15 +1,21 @@
 """Small real data and a small trained word reader, made once for all the tests of the images."""
 
 import dataclasses
+import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-WORDS = 500
+from images.trainer.ingest import ingest
+from images.trainer.sample import sample
+
+WORDS, EPOCHS = 500, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,39 +44,52 @@ def stage():
     return run_stage
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that is made once in a run: the first of its processes that wants it makes it, the others wait."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    made = folder.with_suffix(".made")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def word_examples(tmp_path_factory) -> Path:
     """Examples of a few hundred words, from the sample by way of ingest."""
-    folder = tmp_path_factory.mktemp("words")
-    made = run_stage("trainer.sample", "--system=crnn", f"--count={WORDS}", "--seed=3", f"--out={folder}/source")
-    assert made.returncode == 0, made.stderr
-    flags = ("--height=32", "--width=128", "--max_reject_share=0.2")
-    made = run_stage(
-        "trainer.ingest",
-        "--system=crnn",
-        f"--source={folder}/source",
-        f"--examples={folder}/examples",
-        *flags,
-    )
-    assert made.returncode == 0, made.stderr
-    return folder / "examples"
+
+    def make(folder: Path) -> None:
+        sample("crnn", folder / "source", count=WORDS, seed=3, processes=1)
+        ingest("crnn", folder / "source", folder / "examples", {"height": 32, "width": 128}, processes=1)
+
+    return once(tmp_path_factory, "words", make) / "examples"
 
 
 @pytest.fixture(scope="session")
 def digit_examples(tmp_path_factory) -> Path:
     """Examples of a few hundred digits, from the sample by way of ingest."""
-    folder = tmp_path_factory.mktemp("digits")
-    made = run_stage("trainer.sample", "--system=mnist", "--count=600", "--seed=3", f"--out={folder}/source")
-    assert made.returncode == 0, made.stderr
-    made = run_stage(
-        "trainer.ingest",
-        "--system=mnist",
-        f"--source={folder}/source",
-        f"--examples={folder}/examples",
-        "--max_reject_share=0",
-    )
-    assert made.returncode == 0, made.stderr
-    return folder / "examples"
+
+    def make(folder: Path) -> None:
+        sample("mnist", folder / "source", count=600, seed=3, processes=1)
+        ingest("mnist", folder / "source", folder / "examples", {}, max_reject_share=0, processes=1)
+
+    return once(tmp_path_factory, "digits", make) / "examples"
+
+
+@pytest.fixture(scope="session")
+def iris_examples(tmp_path_factory) -> Path:
+    """Examples of all irises."""
+
+    def make(folder: Path) -> None:
+        sample("iris", folder / "source", processes=1)
+        ingest("iris", folder / "source", folder / "examples", {}, processes=1)
+
+    return once(tmp_path_factory, "irises", make) / "examples"
 
 
 @pytest.fixture(scope="session")
@@ -87,16 +106,18 @@ def known_good(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, word_examples, known_good) -> Stages:
     """A model trained long enough to read a little."""
-    folder = tmp_path_factory.mktemp("trained")
-    made = run_stage(
-        "trainer.train",
-        "--system=crnn",
-        f"--examples={word_examples}",
-        f"--hyperparameters={known_good}",
-        "--epochs=8",
-        "--seed=1",
-        f"--checkpoints={folder}/checkpoints",
-        f"--model={folder}/model",
-    )
-    assert made.returncode == 0, made.stderr
-    return Stages(word_examples, known_good, folder / "model")
+
+    def make(folder: Path) -> None:
+        made = run_stage(
+            "trainer.train",
+            "--system=crnn",
+            f"--examples={word_examples}",
+            f"--hyperparameters={known_good}",
+            f"--epochs={EPOCHS}",
+            "--seed=1",
+            f"--checkpoints={folder}/checkpoints",
+            f"--model={folder}/model",
+        )
+        assert made.returncode == 0, made.stderr
+
+    return Stages(word_examples, known_good, once(tmp_path_factory, "trained", make) / "model")

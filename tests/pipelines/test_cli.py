@@ -191,6 +191,7 @@ def test_a_summary_of_a_failed_run_is_whole(tmp_path: Path) -> None:
         "predictions": [],
         "data": "",
         "release": "",
+        "drift": "",
     }
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["summary.json"]
 

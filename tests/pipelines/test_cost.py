@@ -159,6 +159,52 @@ def test_a_run_over_the_limit_is_refused(spec: dict[str, Any], vertex: Vertex) -
         budget.check("iris", spec, values, environment(irys=1000.0), vertex)
 
 
+def test_what_trials_may_cost_is_so_many_device_hours_of_their_machine() -> None:
+    machine = {"machine_type": "n1-standard-8", "accelerator_type": "NVIDIA_TESLA_T4", "accelerator_count": 2}
+    hourly = run.settings.prices().hourly(*machine.values())  # type: ignore[arg-type]
+    assert hourly
+
+    def limited(asked: float, **most: float) -> Any:
+        chosen = environment().model_copy(update={"max_tune_cost": most})
+        found = budget.within_tune_cost("iris", {**machine, "tune_budget": asked, "seed": 1}, chosen)
+        assert found == {**machine, "tune_budget": found["tune_budget"], "seed": 1}
+        return found["tune_budget"]
+
+    for unlimited_or_above in (0.0, 100.0):
+        assert 2.49 < limited(unlimited_or_above, iris=2.5) * hourly <= 2.5
+    assert limited(0.1, iris=2.5) == 0.1
+    assert limited(100.0) == limited(100.0, mnist=2.5) == 100.0
+
+
+@pytest.mark.parametrize(
+    ("limits", "values", "message"),
+    [
+        ({"irys": 1.0}, {}, "max_tune_cost.irys: no such pipeline; did you mean iris?"),
+        ({"iris_monitor": 1.0}, {"seed": 1}, "max_tune_cost.iris_monitor=1: iris_monitor has no tune_budget"),
+        ({"iris": 1.0}, {"tune_budget": 0, "machine_type": "brick"}, "max_tune_cost.iris=1: .* has no price of brick"),
+    ],
+)
+def test_a_limit_that_cannot_be_kept_to_is_refused(
+    limits: dict[str, float], values: dict[str, Any], message: str
+) -> None:
+    pipeline = next(iter(limits)).replace("irys", "iris")
+    machine = {"machine_type": "", "accelerator_type": "", "accelerator_count": 0}
+    with pytest.raises(UserError, match=message):
+        chosen = environment().model_copy(update={"max_tune_cost": limits})
+        budget.within_tune_cost(pipeline, machine | values, chosen)
+
+
+def test_the_limit_of_the_trials_reaches_the_run() -> None:
+    kinds = {"machine_type": "STRING", "accelerator_type": "STRING", "accelerator_count": "NUMBER_INTEGER"}
+    taken = {name: {"parameterType": kind} for name, kind in {**kinds, "tune_budget": "NUMBER_DOUBLE"}.items()}
+    spec = {"root": {"inputDefinitions": {"parameters": taken}}}
+    local = run.settings.environment("local")
+    pipelines = {"iris": {name: value for name, value in local.pipelines["iris"].items() if name in taken}}
+    chosen = local.model_copy(update={"max_tune_cost": {"iris": 1.0}, "pipelines": pipelines})
+    assert 0 < run.parameters("iris", spec, chosen, LOCAL, "")["tune_budget"] < 24
+    assert run.parameters("iris", spec, chosen, LOCAL, "tune_budget=0.5")["tune_budget"] == 0.5
+
+
 @dsl.pipeline(name="timed")
 def timed(epochs: int, other: int) -> None:
     wait(epochs=epochs)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,14 +12,25 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import docker
 import pytest
+import yaml
 
 from pipelines import UserError
-from pipelines.cli import engine, images
+from pipelines.cli import compile, engine, images
+from pipelines.cli import registry as registry_client
 from pipelines.cli.registry import Registry
 from pipelines.cli.targets import ServiceError
 
 DIGEST = "sha256:" + "a" * 64
+PARSE = """
+import json, sys
+sys.path[:0] = [f"{sys.argv[1]}/lib", f"{sys.argv[1]}/lib/third_party"]
+from googlecloudsdk.api_lib.cloudbuild import cloudbuild_util, config
+build = config.LoadCloudbuildConfigFromPath(sys.argv[2], cloudbuild_util.GetMessagesModule())
+steps = [[step.name, step.id, list(step.waitFor), list(step.env), list(step.args)] for step in build.steps]
+print(json.dumps([steps, list(build.images), build.timeout]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +41,8 @@ def everything() -> list[images.Wanted]:
 def test_every_image_has_the_names_of_its_stages(everything: list[images.Wanted]) -> None:
     stages = {each.image: set(each.names.values()) for each in everything}
     assert stages.keys() == {"trainer", "launcher", "server"}
-    assert stages["trainer"] >= {"crnn-train", "iris-compare"} and "crnn-serve" in stages["server"]
+    assert stages["trainer"] >= {"crnn-train", "iris-compare", "mnist-skew"} and "crnn-serve" in stages["server"]
+    assert {stage.partition("-")[0] for stage in stages["launcher"]} == set(compile.systems())
     assert all(name.rsplit("/", 1)[1].startswith(f"{each.image}:") for each in everything for name in each.names)
 
 
@@ -61,6 +75,24 @@ def test_cloud_build_is_told_of_every_name(everything: list[images.Wanted]) -> N
         assert {word for word in step["args"] if word.startswith("--tag=")} == {f"--tag={name}" for name in each.names}
     # The steps need not wait for each other.
     assert len({step["id"] for step in told["steps"]}) == 3 and all(step["waitFor"] == ["-"] for step in told["steps"])
+
+
+def test_gcloud_itself_reads_of_the_file_all_that_is_in_it(everything: list[images.Wanted], tmp_path: Path) -> None:
+    gcloud = shutil.which("gcloud")
+    if gcloud is None:
+        pytest.skip("gcloud is not installed")
+    told = images.cloudbuild(everything)
+    (tmp_path / "cloudbuild.yaml").write_text(yaml.safe_dump(told, sort_keys=False))
+    sdk = Path(gcloud).resolve().parents[1]
+    # Its own parser, which refuses every field and type that the message of the API lacks.
+    command = [sys.executable, "-S", "-c", PARSE, str(sdk), str(tmp_path / "cloudbuild.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    fields = ("name", "id", "waitFor", "env", "args")
+    steps = [[step[field] for field in fields] for step in told["steps"]]
+    assert json.loads(done.stdout) == [steps, told["images"], told["timeout"]]
+    # What is to be substituted starts so; nothing is.
+    assert "$" not in json.dumps(told)
 
 
 def test_what_is_not_committed_is_pushed_on_demand_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -102,6 +134,26 @@ def test_a_registry_says_what_it_has(registry: Registry) -> None:
 def test_a_registry_that_is_not_there_is_told() -> None:
     with pytest.raises(ServiceError, match=r"registry 127\.0\.0\.1:1: "):
         Registry("127.0.0.1:1/p").digest("trainer", "there")
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """An address where connections are taken, and nothing is ever said."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_a_registry_that_stops_answering_is_told(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_client, "TIMEOUT", 0.1)
+    with pytest.raises(ServiceError, match=f"^registry {silent}: timed out"):
+        Registry(f"{silent}/p").digest("trainer", "there")
+
+
+def test_an_engine_that_stops_answering_is_told(silent: str) -> None:
+    client = docker.DockerClient(f"tcp://{silent}", version="1.41", timeout=0.1)
+    with pytest.raises(ServiceError, match="the Docker engine stopped answering"), engine.answering():
+        client.ping()
+    client.close()
 
 
 def test_no_engine_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

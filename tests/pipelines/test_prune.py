@@ -15,6 +15,7 @@ from kfp.dsl import Artifact, Input, Output
 
 from pipelines import UserError
 from pipelines.cli import compile, graph, prune, retention, run
+from pipelines.cli.prune import Standing
 from pipelines.cli.retention import Inventory, Plan, Run, Snapshot, Version
 from pipelines.cli.vertex import NotFound, Vertex
 from pipelines.settings import Environment, Retention
@@ -196,9 +197,15 @@ class Cut(Exception):
 
 
 class Real:
-    """Runs of a small pipeline on a real service, and what to look for afterwards."""
+    """Runs of a small pipeline on a real service, and what to look for afterwards.
 
-    def __init__(self, vertex: Vertex, folder: Path) -> None:
+    Args:
+        vertex: the service.
+        folder: to compile in.
+        bucket: name of one of its own.
+    """
+
+    def __init__(self, vertex: Vertex, folder: Path, bucket: str = "prune") -> None:
         from google.cloud.storage import Client
 
         compiler.Compiler().compile(pipeline, str(folder / "pipeline.json"))
@@ -207,19 +214,19 @@ class Real:
         self.environment = Environment(
             project="localvertex",
             location="us-central1",
-            bucket="prune",
+            bucket=bucket,
             pipelines={"pruned": {"model_name": "pruned"}},
             retention=Retention(keep_runs=1, keep_versions=1, keep_days=0),
         )
-        self.bucket = Client(project="localvertex", credentials=vertex.credentials).create_bucket("prune")
+        self.bucket = Client(project="localvertex", credentials=vertex.credentials).create_bucket(bucket)
 
     def data(self, name: str) -> str:
         self.bucket.blob(f"data/pruned/{name}/source.tar").upload_from_string(name)
         self.bucket.blob(f"data/pruned/{name}.json").upload_from_string("whole")
-        return f"gs://prune/data/pruned/{name}"
+        return f"gs://{self.bucket.name}/data/pruned/{name}"
 
     def run(self, source: str, seed: int, pipeline: str = "pruned") -> dict[str, Any]:
-        job = run.pipeline_job(pipeline, self.spec, {"source": source, "seed": seed}, "prune", cache=True)
+        job = run.pipeline_job(pipeline, self.spec, {"source": source, "seed": seed}, self.bucket.name, True)
         job = self.vertex.post(f"{self.vertex.parent}/pipelineJobs", job)
         while job["state"] not in graph.FINAL:
             time.sleep(0.05)
@@ -288,7 +295,7 @@ def test_a_clean_up_that_is_killed_and_begun_again_leaves_what_is_kept_whole(ver
     left = 1
     while left < 100:  # It is killed after one thing, then after two more, and so on until it comes to its end.
         try:
-            prune.remove(real.plan(), "pruned", vertex, real.bucket, done=killed_after(left))
+            prune.remove(Standing(real.plan, vertex), "pruned", vertex, real.bucket, done=killed_after(left))
             break
         except Cut:
             assert real.ancestry(model["name"], champion).edges == whole.edges
@@ -330,11 +337,45 @@ def waiting() -> None:
     sleep()
 
 
+def test_what_a_run_leans_on_that_began_during_the_clean_up_stays(vertex: Vertex, tmp_path: Path) -> None:
+    real = Real(vertex, tmp_path, bucket="meanwhile")
+    # Content and seeds of their own: nothing that other runs made is in the cache for them.
+    old, lonely = real.run(real.data("x"), seed=11), real.run(real.data("y"), seed=12)
+    real.run(real.data("z"), seed=13)
+    standing = Standing(real.plan, vertex)
+    assert {each.job for each in standing.plan.runs} == {old["name"], lonely["name"]}
+    begun: list[dict[str, Any]] = []
+
+    def done() -> None:
+        if not begun:  # With the first thing gone, a run takes the examples of `old` from the cache.
+            begun.append(real.run(real.data("x"), seed=14))
+
+    prune.remove(standing, "pruned", vertex, real.bucket, done)
+    (new,) = begun
+    assert real.output(new, "copy")["name"] == real.output(old, "copy")["name"]
+    for name in (new["name"], old["name"], *(real.output(each, "copy")["name"] for each in (new, old))):
+        assert vertex.get(name)
+    assert len(real.ancestry(real.output(new, "copy-2")["name"], new)) >= 4
+    files = {name.split("/")[2] for name in real.objects()}
+    assert {"x", "x.json", "z", run_id(new), run_id(old)} <= files
+    assert not {"y", "y.json", run_id(lonely)} & files
+    with pytest.raises(NotFound):
+        vertex.get(lonely["name"])
+
+
 def test_a_run_under_way_is_waited_for(vertex: Vertex, tmp_path: Path) -> None:
     environment = Environment(project="localvertex", location="us-central1", bucket="under-way", pipelines={})
     compiler.Compiler().compile(waiting, str(tmp_path / "waiting.json"))
     job = run.pipeline_job("waiting", compile.load(tmp_path / "waiting.json"), {}, "under-way", cache=True)
-    begun = vertex.post(f"{vertex.parent}/pipelineJobs", job)
-    with pytest.raises(UserError, match=f"{run_id(begun)} is under way"):
-        prune.inventory("waiting", environment, vertex, bucket=None)
-    vertex.post(f"{begun['name']}:cancel")
+    begun: list[dict[str, Any]] = []
+
+    def plan() -> Plan:
+        if begun:
+            prune.inventory("waiting", environment, vertex, bucket=None)
+        return Plan(versions=(Version("projects/1/locations/l/models/m@1", NOW),))
+
+    standing = Standing(plan, vertex)
+    begun.append(vertex.post(f"{vertex.parent}/pipelineJobs", job))
+    with pytest.raises(UserError, match=f"{run_id(begun[0])} is under way"):
+        prune.remove(standing, "waiting", vertex, None, done=lambda: pytest.fail("something went"))
+    vertex.post(f"{begun[0]['name']}:cancel")

@@ -54,6 +54,21 @@ def test_the_service_takes_the_job() -> None:
     assert not pool.machine_spec.accelerator_count
 
 
+def test_what_is_given_is_not_searched() -> None:
+    search = tune.dataclasses.replace(SEARCH, system="detection", given="flip=0.25 batch_size=8 learning_rate=")
+    sent = aiplatform_v1.HyperparameterTuningJob(tune.job(search, "search"))
+    assert sent.max_trial_count == SEARCH.max_trials
+    assert [spec.parameter_id for spec in sent.study_spec.parameters] == ["learning_rate"]
+    assert sent.study_spec.parameters[0].double_value_spec.max_value > 1e-3
+    assert sent.trial_job_spec.worker_pool_specs[0].container_spec.args[-2:] == ["--flip=0.25", "--batch_size=8"]
+    search = tune.dataclasses.replace(search, given="learning_rate=0.002")
+    sent = aiplatform_v1.HyperparameterTuningJob(tune.job(search, "search"))
+    assert (sent.max_trial_count, sent.parallel_trial_count) == (1, 1), "there is nothing to search"
+    assert list(sent.study_spec.parameters[0].discrete_value_spec.values) == [0.002]
+    with pytest.raises(UserError, match="hyperparameter flip=2: must be a number from 0 to 1"):
+        tune.dataclasses.replace(search, given="flip=2")
+
+
 def test_an_accelerator_is_asked_for() -> None:
     search = tune.dataclasses.replace(SEARCH, accelerator_type="NVIDIA_TESLA_T4", accelerator_count=1)
     machine = aiplatform_v1.HyperparameterTuningJob(tune.job(search, "s")).trial_job_spec.worker_pool_specs[0]
@@ -232,6 +247,8 @@ def test_what_is_written_can_be_read_by_training(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "metrics").read_text()) == metrics
     assert metrics["best_val_loss"] == 1.0
     assert isinstance(chosen["batch_size"], int)
+    given = tune.dataclasses.replace(SEARCH, given="batch_size=64")
+    assert tune._write(given, [best], best, outputs)[0] == {**chosen, "batch_size": 64}
 
 
 def parameters() -> dict[str, Any]:

@@ -35,23 +35,11 @@ def saved_model(folder: Path, classes: tuple[str, str, str]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, stage: Any) -> dict[str, Path]:
+def made(tmp_path_factory: pytest.TempPathFactory, iris_examples: Path) -> dict[str, Path]:
     """Examples, a good model, and one that was taught the wrong names."""
     folder = tmp_path_factory.mktemp("iris")
-    for module, *flags in (
-        ("trainer.sample", "--system=iris", f"--out={folder}/source"),
-        (
-            "trainer.ingest",
-            "--system=iris",
-            f"--source={folder}/source",
-            f"--examples={folder}/examples",
-            "--max_reject_share=0.1",
-        ),
-    ):
-        done = stage(module, *flags)
-        assert done.returncode == 0, done.stderr
     return {
-        "examples": folder / "examples",
+        "examples": iris_examples,
         "good": saved_model(folder / "good", ("setosa", "versicolor", "virginica")),
         "bad": saved_model(folder / "bad", ("setosa", "virginica", "versicolor")),
     }

@@ -260,19 +260,23 @@ def test_the_real_raccoons(tmp_path):
     )
 
 
+def features_of(data, source, candidate):
+    return data.features(candidate, data.decoded(data.original(source, candidate)))
+
+
 @real
 def test_the_real_raccoons_as_records(tmp_path):
     (tmp_path / "test.record").write_bytes((SHARED / "raccoon" / "data" / "test.record").read_bytes())
     of_records = Data()
     listed = [each for each in of_records.candidates(Source(tmp_path)) if each.fault is None]
     assert len(listed) == 40
-    features = of_records.features(listed[0], of_records.original(Source(tmp_path), listed[0]))
+    features = features_of(of_records, Source(tmp_path), listed[0])
     # The picture is among those with XML, and has the same box there.
     of_xml, folder = Data(), Source(SHARED / "raccoon")
     (same,) = (
         other
         for each in list(of_xml.candidates(folder))
-        if (other := of_xml.features(each, of_xml.original(folder, each)))["image"] == features["image"]
+        if (other := features_of(of_xml, folder, each))["image"] == features["image"]
     )
     np.testing.assert_allclose(features["boxes"][:4], same["boxes"][:4], atol=0.6)
 
@@ -289,7 +293,7 @@ def test_the_real_pets():
             "Abyssinian", "British_Shorthair", "Russian_Blue", "Siamese", "pug",
         ]  # fmt: skip
         assert all(each.fault is None and each.location.startswith("images/") for each in listed)
-        found[faces_only] = {each.label: pets.features(each, pets.original(source, each))["boxes"] for each in listed}
+        found[faces_only] = {each.label: features_of(pets, source, each)["boxes"] for each in listed}
     np.testing.assert_allclose(
         Letterbox.of((297, 300), (128, 128)).back(np.array([found[True]["Abyssinian"]])),
         [[50, 38, 179, 156]],

@@ -90,6 +90,18 @@ def test_conditions_become_conditional_specs():
     }
 
 
+def test_what_is_decided_has_one_value_and_rules_out_what_depends_on_others():
+    decided = hyperparameters.given(Small, "shape=square rate=0.05 count=")
+    assert decided == {"shape": "square", "rate": 0.05}
+    assert hyperparameters.is_searched(Small, decided)
+    assert not hyperparameters.is_searched(Small, hyperparameters.to_dict(Small()))
+    specs = {spec["parameter_id"]: spec for spec in hyperparameters.parameter_specs(Small, decided)}
+    assert specs["shape"]["categorical_value_spec"]["values"] == ["square"]
+    assert specs["rate"]["discrete_value_spec"] == {"values": [0.05], "default_value": 0.05}
+    assert "conditional_parameter_specs" not in specs["shape"]
+    assert specs["count"] == {spec["parameter_id"]: spec for spec in hyperparameters.parameter_specs(Small)}["count"]
+
+
 def test_whole_numbers_come_back_whole():
     values = {**hyperparameters.to_dict(CRNN()), "batch_size": "32.0"}
     assert hyperparameters.parse(CRNN, values).batch_size == 32

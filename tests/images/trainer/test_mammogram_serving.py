@@ -57,7 +57,8 @@ def instance(file: bytes, **more):
 
 
 def ingested(file: bytes) -> np.ndarray:
-    features = data.data({"height": HEIGHT, "width": WIDTH}).features(Candidate("", "", ""), file)
+    form = data.data({"height": HEIGHT, "width": WIDTH})
+    features = form.features(Candidate("", "", ""), form.decoded(file))
     return np.frombuffer(features["image"], np.uint8).reshape(HEIGHT, WIDTH)
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.encaps import encapsulate
 
 from images.executor import UserError
 from images.trainer import records, splits
-from images.trainer.candidates import Candidate
+from images.trainer.candidates import Candidate, file_instance
 from images.trainer.ingest import ingest
 from images.trainer.systems.ddsm import data
 from tests.images.trainer.mammograms import HEIGHT, WIDTH, dicom, film, png, read
@@ -159,7 +160,8 @@ def test_samples_of_large_files_are_what_the_network_reads(tmp_path, monkeypatch
     tested = read(tmp_path / "examples", "test")
     assert len(sent) == len(tested) == 12
     for example in tested:
-        features = data.data(SIZE).features(Candidate("", "", ""), sent[example["key"][0]])
+        form = data.data(SIZE)
+        features = form.features(Candidate("", "", ""), form.decoded(sent[example["key"][0]]))
         assert (features["image"], features["mirrored"]) == (example["image"][0], [0])
 
 
@@ -217,8 +219,26 @@ def test_dicom_that_nothing_here_decodes_is_named(tmp_path):
     (source / f"{case(*FILMS[0])}.png").unlink()
     (source / f"{case(*FILMS[0])}.dcm").write_bytes(file.getvalue())
     ingest("ddsm", source, tmp_path / "examples", SIZE)
-    reason = "DICOM encoding that cannot be read here: JPEG-LS Lossless Image Compression"
-    assert list(rejects(tmp_path / "examples").values()) == [reason]
+    reason = "DICOM encoding that cannot be read here: JPEG-LS Lossless Image Compression; store it uncompressed, "
+    assert list(rejects(tmp_path / "examples").values()) == [reason + "in RLE or as JPEG 2000"]
+
+
+def test_compressed_dicom_is_read_and_sent_as_the_picture_that_the_network_reads():
+    greys = film(1)
+    whole = pydicom.dcmread(io.BytesIO(dicom(greys)))
+    whole.compress(pydicom.uid.RLELossless, generate_instance_uid=False)
+    whole.save_as(rle := io.BytesIO())
+    Image.fromarray(greys).save(coded := io.BytesIO(), "JPEG2000", irreversible=False, no_jp2=True)
+    whole = pydicom.dcmread(io.BytesIO(dicom(greys)))
+    whole.file_meta.TransferSyntaxUID, whole.PixelData = pydicom.uid.JPEG2000Lossless, encapsulate([coded.getvalue()])
+    whole.save_as(jpeg := io.BytesIO())
+    formed = data.data(SIZE)
+    small = formed.features(Candidate("", "", ""), formed.decoded(dicom(greys)))["image"]
+    assert formed.instance(dicom(greys)) == file_instance(dicom(greys))
+    for compressed in (rle.getvalue(), jpeg.getvalue()):
+        assert formed.features(Candidate("", "", ""), formed.decoded(compressed))["image"] == small
+        sent = formed.decoded(formed.received(formed.instance(compressed)))
+        assert np.asarray(sent.image, np.uint8).tobytes() == small
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import tensorflow as tf
 from PIL import Image, ImageDraw, ImageOps
 
 from images.server.servable import BadRequest, Servable
+from images.trainer import roles
+from images.trainer.distributions import distribution
 from images.trainer.systems.iris import data as iris_data
 from images.trainer.systems.iris import model as iris_model
 from images.trainer.systems.iris import serving as iris_serving
@@ -24,7 +26,7 @@ DIGITS = {"image": {"height": 28, "width": 28, "channels": 1}, "classes": list("
 TRAINING = np.array([[4.3, 2.0, 1.0, 0.1], [5.8, 3.0, 3.8, 1.2], [7.9, 4.4, 6.9, 2.5]])
 IRISES = {
     "classes": list(iris_data.CLASSES),
-    "columns": {name: iris_data.statistics(TRAINING[:, index]) for index, name in enumerate(iris_data.NAMES)},
+    "columns": {name: distribution(TRAINING[:, index]) for index, name in enumerate(iris_data.NAMES)},
 }
 MASS_APART, GREYS_APART = 0.5, 40
 
@@ -296,3 +298,8 @@ def test_a_bad_flower_is_named(irises, instance, message):
     with pytest.raises(BadRequest) as error:
         irises.predict([instance])
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("system", ["crnn", "mnist", "iris", "ddsm", "detection"])
+def test_the_answer_that_monitors_compare_is_the_one_that_endpoints_give(system):
+    assert roles.load(system, "data").data({}).answer == roles.load(system, "serving").ANSWER

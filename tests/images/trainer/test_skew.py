@@ -16,6 +16,7 @@ from scipy.spatial.distance import jensenshannon
 
 from images.executor import UserError
 from images.trainer import skew
+from images.trainer.distributions import distribution
 from images.trainer.systems.iris import data as iris
 
 TRAINED = 400
@@ -38,8 +39,8 @@ def table(path: Path, rows: np.ndarray) -> Path:
 def examples(tmp_path_factory) -> Path:
     """What the stage reads of Examples."""
     folder, training = tmp_path_factory.mktemp("examples"), flowers(TRAINED, seed=1)
-    columns = {name: iris.statistics(training[:, index]) for index, name in enumerate(iris.NAMES)}
-    schema = {"system": "iris", "columns": columns, "counts": {"train": TRAINED}}
+    columns = {name: distribution(training[:, index]) for index, name in enumerate(iris.NAMES)}
+    schema = {"system": "iris", "columns": columns, "answer": distribution([0, 1] * 200), "counts": {"train": TRAINED}}
     (folder / "schema.json").write_text(json.dumps(schema))
     return folder
 
@@ -76,7 +77,7 @@ def test_a_few_rows_are_no_drift_but_many_alike_are(check, tmp_path):
 
 def test_false_alarms_are_rare(examples, tmp_path):
     column = json.loads((examples / "schema.json").read_text())["columns"]["sepal_length"]
-    alarms = sum(skew.compared("x", column, flowers(30, seed)[:, 0], TRAINED, 0.0).drifted for seed in range(100, 200))
+    alarms = sum(skew.compared("x", column, flowers(30, seed)[:, 0], 0.0).drifted for seed in range(100, 200))
     assert alarms <= 6  # One in a hundred is expected.
 
 
@@ -116,9 +117,9 @@ def test_a_column_that_is_missing_everywhere_is_as_far_as_can_be(check, tmp_path
 @given(st.lists(st.one_of(st.floats(-50, 50), st.just(float("nan"))), min_size=1, max_size=60))
 def test_a_distance_is_scipys_over_all_bins(values):
     training = flowers(TRAINED, seed=1)[:, 0]
-    column = iris.statistics(training)
-    found = skew.compared("x", column, np.array(values), TRAINED, 0.2)
-    edges = [-np.inf, *column["edges"], np.inf]
+    column = distribution(training)
+    found = skew.compared("x", column, np.array(values), 0.2)
+    edges = [-np.inf, training.min() - 1e-4, *column["edges"], training.max() + 1e-4, np.inf]
     old = [((training >= low) & (training < high)).mean() for low, high in itertools.pairwise(edges)]
     new = [np.mean([low <= value < high for value in values]) for low, high in itertools.pairwise(edges)]
     expected = jensenshannon([*old, 0], [*new, np.mean(np.isnan(values))], base=2)
@@ -142,18 +143,31 @@ def test_logged_requests_are_read_in_every_form(tmp_path, form):
     rows = flowers(10, seed=5)
     path = tmp_path / "log.jsonl"
     path.write_text("\n".join(json.dumps(FORMS[form](row)) for row in rows.tolist()) + "\n\n")
-    found = skew.read(str(path), iris.COLUMNS)
-    assert list(found.columns) == list(iris.NAMES)
-    np.testing.assert_array_equal(found.to_numpy(), rows)
+    found = skew.read(str(path), "iris")
+    assert list(found.columns) == [*iris.NAMES, *(["answer"] if form == "batch prediction" else [])]
+    np.testing.assert_array_equal(found[[*iris.NAMES]].to_numpy(), rows)
 
 
 def test_what_is_no_instance_counts_as_missing(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"sepal_lenght": 1}\n[1, null]\n7\n{"csv_row": "1,x,,4,5"}\n{"numbers": {"a": 1}}\n"" \n')
     np.testing.assert_array_equal(
-        skew.read(str(path), iris.COLUMNS).to_numpy(),
+        skew.read(str(path), "iris").to_numpy(),
         [[np.nan] * 4, [1, *[np.nan] * 3], [np.nan] * 4, [1, np.nan, np.nan, 4], [np.nan] * 4, [np.nan] * 4],
     )
+
+
+def test_answers_are_compared_where_they_were_logged(check, tmp_path):
+    path, rows = tmp_path / "log.jsonl", flowers(300, seed=9).tolist()
+    for answers, drifted in ((("setosa", "versicolor"), False), (("virginica",), True), ((None, "rose"), True)):
+        logged = zip(rows, itertools.cycle(answers))
+        path.write_text("".join(json.dumps({"instance": r, "prediction": {"class": a}}) + "\n" for r, a in logged))
+        found = check(path)
+        assert (found["answer_distance"] == found["largest_distance"]) is drifted, found
+        assert found["passed"] is not drifted
+        assert found["answer_missing"] == (1 if answers[0] is None else 0)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "answer_distance" not in check(path)
 
 
 def test_a_folder_is_read_whole_also_packed(tmp_path):
@@ -167,7 +181,7 @@ def test_a_folder_is_read_whole_also_packed(tmp_path):
         tar.add(folder, ".")
     expected = np.concatenate([flowers(3, seed=6), flowers(1, seed=7)])
     for place in (folder, packed):
-        np.testing.assert_array_equal(skew.read(str(place), iris.COLUMNS).to_numpy(), expected)
+        np.testing.assert_array_equal(skew.read(str(place), "iris").to_numpy(), expected)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +216,7 @@ def test_the_stage_writes_what_kfp_reads(examples, tmp_path, stage):
     assert made.returncode == 0, made.stderr  # Drift is no failure of the stage.
     written = json.loads((tmp_path / "output.json").read_text())["artifacts"]["metrics"]["artifacts"][0]["metadata"]
     assert written["passed"] is False and written["new_rows"] == 50
+    assert written["told"].startswith("drifted: of 50 new examples, petal_length is furthest from training, by 0.")
     assert made.stdout.startswith("passed False  new_rows 50")
     failed = stage("trainer.skew", *flags[:2], f"--data={tmp_path}/absent", *flags[3:])
     assert failed.returncode == 2 and failed.stderr.count("\n") == 1 and "absent" in failed.stderr

@@ -79,24 +79,33 @@ def test_the_best_epochs_weights_are_kept(trained, word_examples):
     assert val_loss == pytest.approx(float(best["val_loss"]), rel=1e-3)
 
 
-def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path, trained, stage):
-    rows = history(trained.model)
-    given = flags(trained.examples, trained.hyperparameters, tmp_path, epochs=8)
-    command = [sys.executable, "-m", "images.trainer.train", *given]
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path, digit_examples, stage):
+    chosen = {"architecture": "classic", "learning_rate": 5e-4, "batch_size": 64, "dropout": 0.2, "augmentation": 0.6}
+    (tmp_path / "chosen.json").write_text(json.dumps(chosen))
+
+    def given(name):
+        changed = ["--system=mnist", f"--hyperparameters={tmp_path}/chosen.json"]
+        return [*flags(digit_examples, "", tmp_path / name, epochs=4), *changed]
+
+    whole = stage("trainer.train", *given("whole"))
+    assert whole.returncode == 0, whole.stderr
+    command = [sys.executable, "-m", "images.trainer.train", *given("killed")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         for line in process.stdout:
             if line.startswith("epoch 2/"):
                 process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    assert not (tmp_path / "model").exists()
+    assert not (tmp_path / "killed" / "model").exists()
 
-    resumed = stage("trainer.train", *given)
+    resumed = stage("trainer.train", *given("killed"))
     assert resumed.returncode == 0, resumed.stderr
     # The kill may come while the third epoch's checkpoint is being written, never before the second's was.
     assert re.match(r"resuming after epoch [23]/", resumed.stdout)
-    columns = ("epoch", "loss", "val_loss", "val_cer", "learning_rate")
-    uninterrupted = [[row[name] for name in columns] for row in rows]
-    assert [[row[name] for name in columns] for row in history(tmp_path / "model")] == uninterrupted
+    columns = ("epoch", "loss", "val_loss", "val_error_rate", "learning_rate")
+    one, other = (
+        [[row[name] for name in columns] for row in history(tmp_path / n / "model")] for n in ("whole", "killed")
+    )
+    assert one == other and len(one) == 4
 
 
 def test_a_checkpoint_of_other_settings_is_neither_used_nor_overwritten(tmp_path):

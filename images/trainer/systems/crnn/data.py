@@ -26,8 +26,8 @@ from typing import Any
 from PIL import Image
 
 from images.executor import UserError
-from images.trainer.candidates import NO_LOCATION, Candidate, Rejection, file_instance
-from images.trainer.pictures import decode_grey
+from images.trainer.candidates import NO_LOCATION, Candidate, Rejection, file_instance, instance_file
+from images.trainer.pictures import COUNTED, ENOUGH, counted, decode_grey
 from images.trainer.records import Value
 from images.trainer.sources import Source
 
@@ -117,6 +117,9 @@ class Data:
 
     group_name = "writer"
     stratified = False
+    columns = COUNTED
+    enough = ENOUGH
+    answer = "text"
 
     def __init__(self, width: int, height: int) -> None:
         for name, size in (("width", width), ("height", height)):
@@ -143,10 +146,17 @@ class Data:
         return source.read(candidate.location)
 
     instance = staticmethod(file_instance)
+    received = staticmethod(instance_file)
+    decoded = staticmethod(decode_grey)
+    row = staticmethod(counted)
 
-    def features(self, candidate: Candidate, original: bytes) -> dict[str, Value]:
-        """The image as height x width uint8 greys, row by row; raises Rejection when it cannot be read."""
-        grey = scaled(decode_grey(original), self._width, self._height)
+    def number(self, label: str) -> float:
+        """How many characters it has."""
+        return float(len(label))
+
+    def features(self, candidate: Candidate, decoded: Image.Image) -> dict[str, Value]:
+        """The image as height x width uint8 greys, row by row; raises Rejection when there is nothing in it."""
+        grey = scaled(decoded, self._width, self._height)
         darkest, lightest = grey.getextrema()
         if darkest == lightest:
             raise Rejection("no writing in the image", f"every pixel is {darkest}")

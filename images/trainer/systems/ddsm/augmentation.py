@@ -5,17 +5,23 @@ Nothing is mirrored or cropped: the breast stays whole, against the left edge, i
 
 from __future__ import annotations
 
+import functools
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from images.trainer.affine import Changes, changed
+from images.trainer.augmenting import Pixels, randomly
 
 SHIFT = 4.0  # pixels down, each way
 TURN = math.radians(6.0)
 STRETCH = 0.1  # share, each way
 EXPOSURE = 0.5  # Greys are raised to a power of 1 / (1 + this) to 1 + this, at most.
 GRAIN = 4.0  # grey levels, standard deviation
+
+_GREYS = np.linspace(0.0, 1.0, 256)
+_ROOM = 32  # pixels each way, by which the films of a batch differ in what they show of one sheet of grain
 
 
 def augment(images: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tensor:
@@ -29,17 +35,23 @@ def augment(images: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tensor:
     Returns:
         uint8 [N, height, width].
     """
-    if strength == 0:
-        return images
-    seeds = tf.unstack(tf.random.split(seed, 2))
-    draw = strength * tf.random.stateless_uniform([5, tf.shape(images)[0]], seeds[0], -1.0, 1.0)
-    across, down = 1.0 + STRETCH * draw[1], 1.0 + STRETCH * draw[2]
-    none = tf.zeros_like(across)
+    return randomly(functools.partial(other_films, strength=strength), images, seed) if strength else images
+
+
+def other_films(images: Pixels, random: np.random.Generator, strength: float) -> Pixels:
+    """The same in NumPy."""
+    count, height, width = images.shape
+    turn, across, down, below, exposure = strength * random.uniform(-1.0, 1.0, (5, count))
+    across, down = 1.0 + STRETCH * across, 1.0 + STRETCH * down
     # Stretched from the left edge, where the breast begins.
-    edge = (across - 1.0) * (tf.cast(tf.shape(images)[2], tf.float32) - 1.0) / 2.0
-    films = changed(tf.cast(images, tf.float32), Changes(TURN * draw[0], none, across, down, edge, SHIFT * draw[3]))
-    power = tf.pow(1.0 + EXPOSURE, draw[4])[:, tf.newaxis, tf.newaxis]
-    exposed = 255.0 * tf.pow(films / 255.0, power)
-    grain = strength * tf.random.stateless_normal(tf.shape(exposed), seeds[1], stddev=GRAIN)
-    # Film that was not exposed has no grain: padding stays black.
-    return tf.saturate_cast(tf.round(tf.where(films > 0.0, exposed + grain, 0.0)), tf.uint8)
+    edge = (across - 1.0) * (width - 1.0) / 2.0
+    changes = Changes(TURN * turn, np.zeros(count), across, down, edge, SHIFT * below)
+    films = changed(images, changes, interpolated=False)  # What is lost by half a pixel is lost in the grain.
+    exposures = np.rint(255.0 * _GREYS ** ((1.0 + EXPOSURE) ** exposure)[:, np.newaxis]).astype(np.int16)
+    sheet = random.standard_normal((height + _ROOM, width + _ROOM), np.float32)
+    grain = np.rint(strength * GRAIN * sheet).astype(np.int16)
+    for film, exposed, (top, left) in zip(films, exposures, random.integers(_ROOM, size=(count, 2)), strict=True):
+        shown = exposed.take(film) + grain[top : top + height, left : left + width]
+        # Film that was not exposed has no grain: padding stays black.
+        film[:] = np.clip(shown, 0, 255) * (film > 0)
+    return films

@@ -30,7 +30,7 @@ from PIL import Image
 
 from images.executor import UserError
 from images.trainer import pictures, records, splits
-from images.trainer.candidates import NO_FILE, Candidate, Rejection, file_instance
+from images.trainer.candidates import NO_FILE, Candidate, Rejection, file_instance, instance_file
 from images.trainer.records import Value
 from images.trainer.sources import Source
 from images.trainer.systems.ddsm import dicom
@@ -88,6 +88,9 @@ class Data:
     group_name = "patient"
     stratified = True
     identity = "image"
+    columns = pictures.COUNTED
+    enough = pictures.ENOUGH
+    answer = "class"
 
     def __init__(self, height: int, width: int) -> None:
         self._height, self._width = height, width
@@ -120,19 +123,33 @@ class Data:
         return raw
 
     def instance(self, original: bytes) -> dict[str, Any]:
-        """The file as a client sends it; of one that is too large for a request, what the network reads, as PNG."""
-        if len(original) <= LARGEST:
+        """The file as a client sends it; of one too large for a request and of compressed DICOM what the network sees,
+        as PNG."""
+        if len(original) <= LARGEST and (not dicom.is_dicom(original) or dicom.is_plain(original)):
             return file_instance(original)
-        image, _ = prepared(_decoded(original), self._height, self._width)
+        image, _ = prepared(self.decoded(original), self._height, self._width)
         return file_instance(_png(image))
 
-    def features(self, candidate: Candidate, original: bytes) -> dict[str, Value]:
+    received = staticmethod(instance_file)
+
+    def decoded(self, original: bytes) -> pictures.Deep:
+        """The greys of a PNG, JPEG or DICOM file; raises Rejection."""
+        return dicom.decode_deep(original) if dicom.is_dicom(original) else pictures.decode_deep(original)
+
+    def row(self, decoded: pictures.Deep) -> tuple[float, ...]:
+        """What can be counted of the picture."""
+        return pictures.counted(*decoded)
+
+    def number(self, label: str) -> float:
+        """The density."""
+        return float(CLASSES.index(label) + 1)
+
+    def features(self, candidate: Candidate, decoded: pictures.Deep) -> dict[str, Value]:
         """The picture as uint8 greys, row by row, and whether it was mirrored; raises Rejection."""
-        greys = _decoded(original)
-        darkest, lightest = greys.image.getextrema()
+        darkest, lightest = decoded.image.getextrema()
         if darkest == lightest:
-            raise Rejection("nothing in the image", f"every pixel is {darkest:.0f} of {greys.highest}")
-        image, mirrored = prepared(greys, self._height, self._width)
+            raise Rejection("nothing in the image", f"every pixel is {darkest:.0f} of {decoded.highest}")
+        image, mirrored = prepared(decoded, self._height, self._width)
         return {"image": image.tobytes(), "mirrored": [int(mirrored)]}
 
     def learn(self, training: Sequence[Candidate]) -> Densities:
@@ -195,10 +212,6 @@ class Data:
         if not np.isfinite(greys).all() or greys.min() < 0 or greys.max() > dicom.HIGHEST:
             return Rejection("greys outside 0-65535")
         return _png(greys.round().astype(np.uint16))
-
-
-def _decoded(original: bytes) -> pictures.Deep:
-    return dicom.decode_deep(original) if dicom.is_dicom(original) else pictures.decode_deep(original)
 
 
 def _png(greys: npt.NDArray[Any]) -> bytes:

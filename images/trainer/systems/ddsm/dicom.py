@@ -17,6 +17,8 @@ from images.trainer.pictures import Deep, check_size
 
 PREFIX, PREAMBLE = b"DICM", 128
 HIGHEST = 65535
+PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
+"""The transfer syntaxes that the served graph reads: little endian, uncompressed, with implicit and explicit types."""
 
 
 def is_dicom(data: bytes) -> bool:
@@ -24,8 +26,15 @@ def is_dicom(data: bytes) -> bool:
     return data[PREAMBLE : PREAMBLE + len(PREFIX)] == PREFIX
 
 
+def is_plain(data: bytes) -> bool:
+    """Whether the served graph reads a DICOM file, which has been decoded before, as it is."""
+    import pydicom
+
+    return str(pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True).file_meta.TransferSyntaxUID) in PLAIN
+
+
 def decode_deep(data: bytes) -> Deep:
-    """Decodes a file of one grey image.
+    """Decodes a file of one grey image, uncompressed or in RLE, JPEG 2000 or JPEG of 8 bits.
 
     The stored values are taken as they are: windows and look-up tables, which are for the eye, are not applied. What
     MONOCHROME1 shows inverted is inverted.
@@ -61,7 +70,8 @@ def decode_deep(data: bytes) -> Deep:
         values = np.asarray(found.pixel_array)
     except (RuntimeError, NotImplementedError) as error:
         name = getattr(found.file_meta.get("TransferSyntaxUID"), "name", "unknown")
-        raise Rejection("DICOM encoding that cannot be read here", name) from error
+        hint = "store it uncompressed, in RLE or as JPEG 2000"
+        raise Rejection("DICOM encoding that cannot be read here", f"{name}; {hint}") from error
     except Exception as error:
         raise Rejection("damaged DICOM file", _first_line(error)) from error
     greys = _scaled(values, bits, signed)

@@ -13,14 +13,14 @@ import operator
 
 import tensorflow as tf
 
-from images.trainer.systems.ddsm.dicom import HIGHEST, PREAMBLE, PREFIX
+from images.trainer.systems.ddsm.dicom import HIGHEST, PLAIN, PREAMBLE, PREFIX
 
 _META = 0x0002
 _ITEM_GROUP = 0xFFFE
 _ITEM_END, _SEQUENCE_END = 0xE00D, 0xE0DD
 _UNDEFINED = 0xFFFFFFFF
 _LONG = ("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV")
-_IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+_IMPLICIT, _EXPLICIT = PLAIN
 _MOST_ELEMENTS = 100_000
 
 _SYNTAX = 0x00020010

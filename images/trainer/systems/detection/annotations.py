@@ -131,17 +131,12 @@ def _whole(text: str | None) -> int:
 
 
 def _tree(data: bytes) -> ET.Element:
-    builder = ET.TreeBuilder()
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
-    parser.EntityDeclHandler = _refuse
+    guard = expat.ParserCreate()
+    guard.EntityDeclHandler = _refuse
     try:
-        parser.Parse(data, True)
-        return builder.close()
-    except (expat.ExpatError, AssertionError, ValueError) as error:
+        guard.Parse(data, True)
+        return ET.fromstring(data)
+    except (expat.ExpatError, ET.ParseError, ValueError) as error:
         raise error if isinstance(error, Malformed) else Malformed(f"not XML ({error})") from None
 
 

@@ -26,13 +26,13 @@ from PIL import Image
 
 from images.executor import UserError
 from images.trainer import records, splits
-from images.trainer.candidates import Candidate, Rejection, file_instance
-from images.trainer.pictures import decode_colour, size_of
+from images.trainer.candidates import Candidate, Rejection, file_instance, instance_file
+from images.trainer.pictures import COUNTED, ENOUGH, counted, decode_colour, size_of
 from images.trainer.records import Value
 from images.trainer.sources import Source
 from images.trainer.systems.detection import annotations, textproto
 from images.trainer.systems.detection.annotations import Annotation, Box, Malformed, Object
-from images.trainer.systems.detection.boxes import Letterbox, areas
+from images.trainer.systems.detection.boxes import Letterbox
 
 HEIGHT = WIDTH = 128
 GREY = 128
@@ -123,6 +123,9 @@ class Data:
     group_name = "image"
     stratified = False
     identity = "image"
+    columns = COUNTED
+    enough = ENOUGH
+    answer = "objects"
 
     def __init__(self, height: int = HEIGHT, width: int = WIDTH, faces_only: bool = True) -> None:
         self._canvas, self._faces_only = (height, width), faces_only
@@ -140,7 +143,7 @@ class Data:
         Raises:
             UserError: nothing in the source is of a known format, or its label map is unreadable.
         """
-        names = [name for name in source.names if not PurePosixPath(name).name.startswith(("._", "."))]
+        names = [name for name in source.names if not name.rpartition("/")[2].startswith(".")]
         tables = [name for name in names if name.lower().endswith(_RECORDS)]
         if any(name.lower().endswith(".xml") for name in names):
             listed = list(self._voc(source, names))
@@ -167,12 +170,18 @@ class Data:
         return _encoded(records.parse(source.read(file, extent.offset, extent.size)))
 
     instance = staticmethod(file_instance)
+    received = staticmethod(instance_file)
+    decoded = staticmethod(decode_colour)
+    row = staticmethod(counted)
 
-    def features(self, candidate: Candidate, original: bytes) -> dict[str, Value]:
-        """The picture in its canvas, uint8 colours row by row, and its boxes; raises Rejection if it is unreadable."""
-        picture = decode_colour(original)
-        letterbox = Letterbox.of((picture.height, picture.width), self._canvas)
-        scaled = picture.resize(letterbox.scaled[::-1], Image.Resampling.BILINEAR)
+    def number(self, label: str) -> float:
+        """How many objects it names."""
+        return 0.0 if label == NOTHING else float(label.count(", ") + 1)
+
+    def features(self, candidate: Candidate, decoded: Image.Image) -> dict[str, Value]:
+        """The picture in its canvas, uint8 colours row by row, and its boxes."""
+        letterbox = Letterbox.of((decoded.height, decoded.width), self._canvas)
+        scaled = decoded.resize(letterbox.scaled[::-1], Image.Resampling.BILINEAR)
         canvas = Image.new("RGB", self._canvas[::-1], (GREY, GREY, GREY))
         canvas.paste(scaled, letterbox.offset[::-1])
         framed = self._framed[candidate.key]
@@ -181,7 +190,7 @@ class Data:
         rest = self._most - len(framed)
         return {
             "image": canvas.tobytes(),
-            "size": [picture.height, picture.width],
+            "size": [decoded.height, decoded.width],
             "boxes": [float(side) for side in rows.reshape(-1)],
             "classes": [each.number for each in framed] + [-1] * rest,
             "difficult": [int(each.difficult) for each in framed] + [0] * rest,
@@ -266,7 +275,7 @@ class Data:
                 fault = Rejection("no usable box", f"none of {len(annotation.objects)}")
             elif listed.size:
                 longer = max(listed.size)
-                self._sides += [math.sqrt(areas(np.array(each.box))) / longer for each in kept]
+                self._sides += [math.sqrt((box[2] - box[0]) * (box[3] - box[1])) / longer for _, box, *_ in kept]
         numbers = tuple(sorted(each.number for each in kept))
         label = "" if fault else ", ".join(self._names[number] for number in numbers) or NOTHING
         self._framed[listed.key], self._numbers[label] = tuple(kept), numbers
@@ -284,22 +293,20 @@ class Data:
             return None, Rejection("box without four numbers")
         width, height = size
         top, left, bottom, right = thing.box
-        said = f"ymin {top:g} xmin {left:g} ymax {bottom:g} xmax {right:g}"
         if bottom < top or right < left:
-            return None, Rejection("box inverted", said)
-        said += f" of {width:g} x {height:g}"
+            return None, Rejection("box inverted", _said(thing.box))
         if bottom == top or right == left:
-            return None, Rejection("box empty", said)
+            return None, Rejection("box empty", _said(thing.box, size))
         if bottom <= 0 or right <= 0 or top >= height or left >= width:
-            return None, Rejection("box outside the image", said)
+            return None, Rejection("box outside the image", _said(thing.box, size))
         box = (max(top, 0.0), max(left, 0.0), min(bottom, height), min(right, width))
         if box[2] - box[0] < _SMALLEST or box[3] - box[1] < _SMALLEST:
-            return None, Rejection("box empty", said)
+            return None, Rejection("box empty", _said(thing.box, size))
         framed = Framed(self._names.index(thing.name), box, thing.difficult, thing.truncated)
         if any(framed[:2] == other[:2] for other in earlier):
-            return None, Rejection("box listed twice", said)
+            return None, Rejection("box listed twice", _said(thing.box, size))
         if max(abs(was - now) for was, now in zip(thing.box, box, strict=True)) > _OVERHANG:
-            return framed, Rejection("box reaches outside the image; clipped", said, counts=False)
+            return framed, Rejection("box reaches outside the image; clipped", _said(thing.box, size), counts=False)
         return framed, None
 
 
@@ -315,6 +322,13 @@ def data(settings: Mapping[str, int]) -> Data:
     return Data(
         settings.get("height", HEIGHT), settings.get("width", WIDTH), faces_only=bool(settings.get("faces_only", 1))
     )
+
+
+def _said(box: Box, size: tuple[float, float] | None = None) -> str:
+    """A box in words, and the size of its picture."""
+    top, left, bottom, right = box
+    of_size = f" of {size[0]:g} x {size[1]:g}" if size else ""
+    return f"ymin {top:g} xmin {left:g} ymax {bottom:g} xmax {right:g}{of_size}"
 
 
 def _read_xml(source: Source, name: str) -> tuple[Annotation | None, Rejection | None]:
@@ -413,11 +427,10 @@ def _label_map(source: Source, names: Iterable[str]) -> list[str]:
 def _image_sets(source: Source, names: Iterable[str]) -> dict[str, str]:
     """The splits that `ImageSets`, or the pets' lists, put pictures in, by the picture's name without suffix."""
     given: dict[str, str] = {}
-    for name in names:
-        path = PurePosixPath(name)
+    for path in (PurePosixPath(name) for name in names if name.endswith(".txt")):
         split = _SPLIT_OF.get(path.stem)
-        if path.suffix == ".txt" and split and {"ImageSets", "annotations"} & set(path.parts):
-            for line in source.text(name).splitlines():
+        if split and {"ImageSets", "annotations"} & set(path.parts):
+            for line in source.text(str(path)).splitlines():
                 if line.strip() and not line.startswith("#"):
                     given[line.split()[0]] = split
     return given

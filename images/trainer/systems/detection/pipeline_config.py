@@ -2,8 +2,9 @@
 
     python -m images.trainer.systems.detection.pipeline_config pipeline.config
 
-prints arguments for `make run PIPELINE=detection`, hyperparameters as JSON, the fields that were used, each with what
-it became, and those that could not be. A value out of the bounds of its setting is moved to the nearest one inside.
+prints the command that trains so, all hyperparameters as JSON for the train stage alone, the fields that were used,
+each with what it became, and those that could not be. A value out of the bounds of its setting is moved to the nearest
+one inside.
 
 Source: object_detection/protos in github.com/tensorflow/models (names of fields).
 """
@@ -42,8 +43,8 @@ class Converted:
     """What became of a file.
 
     Attributes:
-        parameters: of the pipeline.
-        hyperparameters: the training's.
+        parameters: of the pipeline, those that the file decides; a rate that it gives is not searched.
+        hyperparameters: all of the training's.
         used: fields, and what each became.
         unused: fields that mean nothing here, and why where that is known.
     """
@@ -102,22 +103,18 @@ def convert(text: str) -> Converted:
         ValueError: it is not in the text format of protocol buffers, or a value is not of its field's type.
     """
     message = textproto.parse(text)
-    parameters: dict[str, Any] = {}
     chosen: dict[str, Any] = dict(_UNCHANGED) if textproto.values(message, "train_config") else {}
-    done = Converted(parameters, {}, [], [])
+    done = Converted(chosen, {}, [], [])
     for field in _fields(message):
         became = {name: _within(name, value) for name, value in _became(field).items()}
         if not became:
             done.unused.append((str(field), next((_WHY[name] for name in field.path if name in _WHY), "")))
             continue
-        for name, value in became.items():
-            (parameters if name in _OF_THE_PIPELINE else chosen)[name] = value
+        chosen.update(became)
         done.used.append((str(field), "  ".join(f"{name}={value}" for name, value in became.items())))
-    done.hyperparameters = {**spaces.to_dict(Hyperparameters()), **chosen}
+    known = spaces.to_dict(Hyperparameters())
+    done.hyperparameters = {name: chosen.get(name, value) for name, value in known.items()}
     return done
-
-
-_OF_THE_PIPELINE = ("image_height", "image_width", "train_steps")
 
 
 def _became(field: Field) -> dict[str, Any]:
@@ -128,8 +125,10 @@ def _became(field: Field) -> dict[str, Any]:
         return {f"image_{last}": value}
     if before == "keep_aspect_ratio_resizer" and last == "max_dimension":
         return {"image_height": value, "image_width": value}
-    if before == "train_config" and last in ("batch_size", "num_steps"):
-        return {"batch_size" if last == "batch_size" else "train_steps": value}
+    if before == "train_config" and last == "batch_size":
+        return {"batch_size": value}
+    if before == "train_config" and last == "num_steps":
+        return {"train_steps": value, "train_epochs": value}  # No number of passes ends it before its steps do.
     if before == "batch_non_max_suppression" and last == "iou_threshold":
         return {"nms_iou": value}
     if "optimizer" in path and last in _RATES and before != "schedule":
@@ -154,7 +153,7 @@ def _within(name: str, value: Any) -> Any:
     """The nearest value that a setting can have."""
     if name in ("image_height", "image_width"):
         return max(32, 32 * round(float(value) / 32))
-    if name == "train_steps":
+    if name in ("train_steps", "train_epochs"):
         return max(1, int(value))
     (space,) = (each.metadata["space"] for each in dataclasses.fields(Hyperparameters) if each.name == name)
     if isinstance(space, Choice):

@@ -8,11 +8,10 @@ Source: R. A. Fisher, "The use of multiple measurements in taxonomic problems" (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
-
-import numpy as np
 
 from images.executor import UserError
 from images.trainer import splits, tables
@@ -26,7 +25,6 @@ COLUMNS = tuple(
 )
 NAMES = tuple(column.name for column in COLUMNS)
 LABEL = "species"
-BINS = 10
 
 SPELLINGS = {
     spelling: name
@@ -35,41 +33,12 @@ SPELLINGS = {
 }
 
 
-class Flowers:
-    """What the training rows teach: the distribution of each column.
-
-    Args:
-        values: float [rows, columns] of the training split.
-    """
-
-    def __init__(self, values: Any) -> None:
-        self.statistics = {name: statistics(values[:, index]) for index, name in enumerate(NAMES)}
+class Species:
+    """The classes are known beforehand."""
 
     def encode(self, label: str) -> dict[str, Value]:
         """The class of a species."""
         return {"label": [CLASSES.index(label)]}
-
-
-def statistics(values: Any) -> dict[str, Any]:
-    """The distribution of one column.
-
-    Args:
-        values: float [rows].
-
-    Returns:
-        `mean`, `deviation`, `minimum`, `maximum`, and a histogram of equally filled bins: `edges` between them, without
-        the outermost, and the `shares` of rows in them.
-    """
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]))
-    counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
-    return {
-        "mean": float(np.mean(values)),
-        "deviation": float(np.std(values)),
-        "minimum": float(np.min(values)),
-        "maximum": float(np.max(values)),
-        "edges": [float(edge) for edge in edges],
-        "shares": [float(share) for share in counts / len(values)],
-    }
 
 
 class Data:
@@ -77,6 +46,9 @@ class Data:
 
     group_name = "group"
     stratified = True
+    columns = NAMES
+    enough = math.inf
+    answer = "class"
 
     def __init__(self) -> None:
         self._rows: dict[str, tuple[float, ...]] = {}
@@ -110,21 +82,36 @@ class Data:
 
     def instance(self, original: bytes) -> dict[str, Any]:
         """The row's numbers by name."""
-        return dict(zip(NAMES, map(float, original.split(b",")), strict=True))
+        return dict(zip(NAMES, self.decoded(original), strict=True))
 
-    def features(self, candidate: Candidate, original: bytes) -> dict[str, Value]:
+    def received(self, instance: Any) -> bytes:
+        """The row's numbers as a line of CSV, from any form that the endpoint takes; `nan` for what is none."""
+        return ",".join(map(repr, tables.numbers_of(instance, NAMES))).encode()
+
+    def decoded(self, original: bytes) -> tuple[float, ...]:
         """The row's numbers, in the order of the columns."""
-        return {"numbers": [float(number) for number in original.split(b",")]}
+        return tuple(map(float, original.split(b",")))
 
-    def learn(self, training: Sequence[Candidate]) -> Flowers:
-        """Learns the distribution of each column."""
-        return Flowers(np.array([self._rows[each.key] for each in training]))
+    def row(self, decoded: tuple[float, ...]) -> tuple[float, ...]:
+        """The same: they are what is counted."""
+        return decoded
 
-    def schema(self, labels: Flowers, kept: Sequence[str], left_out: Sequence[tuple[str, str]]) -> dict[str, Any]:
-        """The classes, and the statistics of the training split's columns."""
+    def number(self, label: str) -> float:
+        """The number of the class."""
+        return float(CLASSES.index(label))
+
+    def features(self, candidate: Candidate, decoded: tuple[float, ...]) -> dict[str, Value]:
+        """The row's numbers, in the order of the columns."""
+        return {"numbers": decoded}
+
+    def learn(self, training: Sequence[Candidate]) -> Species:
+        """Nothing is to be learned: the classes are known."""
+        return Species()
+
+    def schema(self, labels: Species, kept: Sequence[str], left_out: Sequence[tuple[str, str]]) -> dict[str, Any]:
+        """The classes."""
         return {
             "classes": list(CLASSES),
-            "columns": labels.statistics,
             "features": {
                 "numbers": {"dtype": "float32", "shape": [len(COLUMNS)]},
                 "label": {"dtype": "int64", "shape": []},

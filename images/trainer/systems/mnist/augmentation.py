@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from images.trainer.affine import Changes, changed
+from images.trainer.augmenting import Pixels, randomly
 
 SHIFT = 3.0  # pixels, each way
 TURN = math.radians(18.0)
@@ -25,9 +28,11 @@ def augment(images: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tensor:
     Returns:
         uint8 [N, height, width].
     """
-    if strength == 0:
-        return images
-    draw = strength * tf.random.stateless_uniform([6, tf.shape(images)[0]], seed, -1.0, 1.0)
-    across, down = 1.0 + STRETCH * draw[2], 1.0 + STRETCH * draw[3]
-    changes = Changes(TURN * draw[0], SLANT * draw[1], across, down, SHIFT * draw[4], SHIFT * draw[5])
-    return changed(images, changes)
+    return randomly(functools.partial(other_hands, strength=strength), images, seed) if strength else images
+
+
+def other_hands(images: Pixels, random: np.random.Generator, strength: float) -> Pixels:
+    """The same in NumPy."""
+    turn, slant, across, down, right, below = strength * random.uniform(-1.0, 1.0, (6, len(images)))
+    across, down = 1.0 + STRETCH * across, 1.0 + STRETCH * down
+    return changed(images, Changes(TURN * turn, SLANT * slant, across, down, SHIFT * right, SHIFT * below))

@@ -25,8 +25,8 @@ from PIL import Image
 
 from images.executor import UserError
 from images.trainer import records, splits
-from images.trainer.candidates import Candidate, Rejection, file_instance
-from images.trainer.pictures import decode_grey
+from images.trainer.candidates import Candidate, Rejection, file_instance, instance_file
+from images.trainer.pictures import COUNTED, ENOUGH, counted, decode_grey
 from images.trainer.records import Value
 from images.trainer.sources import Source
 
@@ -55,6 +55,9 @@ class Data:
 
     group_name = "group"
     stratified = True
+    columns = COUNTED
+    enough = ENOUGH
+    answer = "class"
 
     def __init__(self) -> None:
         self._checksums: dict[str, str] = {}
@@ -84,22 +87,35 @@ class Data:
         """The image file, or the digit as one; raises Rejection or FileNotFoundError."""
         if candidate.location not in self._pixels:
             return source.read(candidate.location)
-        pixels = self._pixels[candidate.location][_index(candidate.key)]
-        buffer = io.BytesIO()
-        Image.fromarray(np.asarray(pixels, np.uint8)).save(buffer, "PNG", compress_level=1)
-        return buffer.getvalue()
+        return _png(self._pixels[candidate.location][_index(candidate.key)])
 
     instance = staticmethod(file_instance)
+    decoded = staticmethod(decode_grey)
+    row = staticmethod(counted)
 
-    def features(self, candidate: Candidate, original: bytes) -> dict[str, Value]:
-        """The digit as 28 x 28 uint8 greys, row by row; raises Rejection when it cannot be read or has no ink."""
-        grey = decode_grey(original)
-        if grey.size != (SIDE, SIDE):
-            raise Rejection("wrong size", f"{grey.width} x {grey.height}, not {SIDE} x {SIDE}")
-        darkest, lightest = grey.getextrema()
+    def received(self, instance: Any) -> bytes:
+        """The image file, also of a digit in the classic form of request; raises Rejection."""
+        inputs = instance.get("inputs") if isinstance(instance, dict) else instance
+        if not isinstance(inputs, list):
+            return instance_file(instance)
+        try:
+            greys = np.clip(np.asarray(inputs, float).reshape(SIDE, SIDE), 0, 1)
+        except (TypeError, ValueError) as error:
+            raise Rejection("no digit in the request", str(error)) from None
+        return _png(np.nan_to_num(255 * greys).round())
+
+    def number(self, label: str) -> float:
+        """The digit."""
+        return float(CLASSES.index(label))
+
+    def features(self, candidate: Candidate, decoded: Image.Image) -> dict[str, Value]:
+        """The digit as 28 x 28 uint8 greys, row by row; raises Rejection when it is no digit or has no ink."""
+        if decoded.size != (SIDE, SIDE):
+            raise Rejection("wrong size", f"{decoded.width} x {decoded.height}, not {SIDE} x {SIDE}")
+        darkest, lightest = decoded.getextrema()
         if darkest == lightest:
             raise Rejection("no writing in the image", f"every pixel is {darkest}")
-        pixels = grey.tobytes()
+        pixels = decoded.tobytes()
         dark_on_light = 2 * sum(pixels) > 255 * len(pixels)  # Paper is the larger part of a digit's picture.
         return {"image": bytes(255 - value for value in pixels) if dark_on_light else pixels}
 
@@ -192,6 +208,12 @@ class Data:
             label = parts[-_PICTURE_FOLDER_DEPTH] if len(parts) >= _PICTURE_FOLDER_DEPTH else ""
             split = _SPLIT_OF.get(parts[-3], "") if len(parts) > _PICTURE_FOLDER_DEPTH else ""
             yield Candidate(name, name, label, split=split, fault=_label_fault(label))
+
+
+def _png(pixels: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def _match(name: str) -> re.Match[str]:
