@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 from localvertex.workloads import runners
 from tests.docker import engine
@@ -27,11 +28,11 @@ def main(arguments: list[str]) -> int:
     try:
         with engine.running() as address:
             os.environ["DOCKER_HOST"] = address
-            engine.provide_base()
-            engine.provide_kfp()
-            code = _pytest(*(arguments or [OWN]))
-            if not arguments:
-                code = code or _pytest(*OF_ANY_RUNNER, **{runners.VARIABLE: runners.DOCKER})
+            for provide in (engine.provide_base, engine.provide_kfp):
+                started = time.monotonic()
+                provide()
+                print(f"{provide.__name__}: {time.monotonic() - started:.0f} s", flush=True)
+            code = _pytest(*(arguments or (OWN, *OF_ANY_RUNNER)))
             engine.prune()
             return code
     except engine.NoEngine as reason:
@@ -39,9 +40,12 @@ def main(arguments: list[str]) -> int:
         return 0
 
 
-def _pytest(*arguments: str, **variables: str) -> int:
-    command = [sys.executable, "-m", "pytest", *arguments]
-    return subprocess.run(command, env={**os.environ, engine.VARIABLE: "1", **variables}).returncode
+def _pytest(*arguments: str) -> int:
+    own = {engine.VARIABLE: "1", runners.VARIABLE: runners.DOCKER}
+    # As `make test` does: what shares images and runs is in one file, and the long files come first.
+    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+    report = ["--durations=12", "--durations-min=5"]
+    return subprocess.run([*command, *report, *arguments], env={**os.environ, **own}).returncode
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,17 +17,32 @@ import pytest
 import yaml
 
 from tests.docker import engine as engines
-from tests.e2e.conftest import NOT_COPIED, REPOSITORY, Checkout
+from tests.e2e.checkouts import NOT_COPIED, REPOSITORY, Checkout
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
+MEASURED = "measured"
 CONFIGURATION = """
 version: 0.1
 storage: {filesystem: {rootdirectory: "%s"}, delete: {enabled: true}}
 http: {addr: "127.0.0.1:%d"}
 log: {accesslog: {disabled: true}, level: error}
 """
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Prints what a test has measured when all tests have run, whichever process runs it."""
+    return lambda text: request.node.add_report_section("call", MEASURED, text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what tests have measured."""
+    for report in terminalreporter.getreports("passed"):
+        for title, text in report.sections:
+            if MEASURED in title.split():
+                terminalreporter.write_line(text)
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,12 @@ KFP = "localvertex-tests/kfp:1"
 """Python with kfp: in it the tests run that pipelines of any image must pass."""
 VARIABLE = "TEST_DOCKER"
 """Set where DOCKER_HOST is an engine for tests."""
+DEVICES = "TEST_DEVICES"
+"""Set to `gpu`, `tpu` or both where the trainer's images for them are to be built too."""
 _START_SECONDS = 60
 _ROOM = 25 << 30  # bytes
+_KEPT = "10GB"
+"""Layers of builds: those of all images for CPUs, and none of the larger ones for other devices."""
 
 
 class NoEngine(Exception):
@@ -128,5 +132,5 @@ def _has(image: str) -> bool:
 def prune() -> None:
     """Frees what no image uses any more, so that the cache does not grow from run to run."""
     subprocess.run([*client.client(), "image", "prune", "--force"], stdout=subprocess.DEVNULL)
-    command = [*client.client(), "builder", "prune", "--force", "--filter=until=72h"]
+    command = [*client.client(), "builder", "prune", "--force", f"--keep-storage={_KEPT}"]
     subprocess.run(command, stdout=subprocess.DEVNULL)

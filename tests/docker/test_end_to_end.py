@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.docker.conftest import House, stop
-from tests.e2e.conftest import cached, environment, executed
+from tests.e2e.checkouts import cached, environment, executed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from docker import DockerClient
 
+# The first test waits until all images are built and both pipelines have run.
+pytestmark = pytest.mark.timeout(3600)
 SMALL = {
     "crnn": "max_trials=1 parallel_trials=1 trial_epochs=1 trial_examples=100 train_epochs=1 highest_error=1",
     "iris": "max_trials=1 parallel_trials=1 trial_epochs=2 train_epochs=5 seeds=1 fold_epochs=2 highest_error=1",

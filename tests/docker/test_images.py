@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
+import docker
+import psutil
 import pytest
 
 from components import image
+from pipelines.cli import engine as engines
 from pipelines.cli.registry import Registry
+from pipelines.cli.targets import ServiceError
 from tests.docker.conftest import House
+from tests.docker.engine import BASE, DEVICES
+from tests.e2e.checkouts import environment
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
+# The first test waits until all images are built; those for accelerators take long, too.
+pytestmark = pytest.mark.timeout(3600)
 ROOT = Path(image.__file__).resolve().parents[1]
 IMAGES = ("trainer", "launcher", "server")
-DEPENDENCIES = "COPY /opt/venv"
+DEPENDENCIES = "--require-hashes"
 OF_BUILDING = ("gcc", "cc", "make", "ld")
 EDITED = "images/trainer/evaluate.py"
+SLOW = "sleep 77"
+LOADED = {
+    "gpu": ("tensorflow", "import tensorflow; assert tensorflow.test.is_built_with_cuda()"),
+    "tpu": ("jax", "import jax, libtpu, tensorflow"),
+}
+"""The backend that an image for a device trains with, and what it must be able to load on a machine without one."""
 
 
 def layers(engine: DockerClient, name: str) -> list[str]:
@@ -123,7 +142,9 @@ def test_the_bill_of_materials_names_every_package(house: House, built: str) -> 
         assert any(purl.startswith("pkg:deb/debian/libc6@") for purl in found)
 
 
-def test_an_edit_of_a_stage_rebuilds_its_last_layers_alone(engine: DockerClient, house: House, built: str) -> None:
+def test_an_edit_of_a_stage_rebuilds_its_last_layers_alone(
+    engine: DockerClient, house: House, built: str, tell: Callable[[str], None]
+) -> None:
     before = house.names(engine, "trainer")
     stage = house.folder / EDITED
     text = stage.read_text()
@@ -141,7 +162,80 @@ def test_an_edit_of_a_stage_rebuilds_its_last_layers_alone(engine: DockerClient,
     assert layers(engine, next(iter(new))) == layers(engine, next(iter(before)))
     assert re.search(r"layers of [0-9,.]+ MB kept, \d+ of [0-9.]+ MB made anew", done.stdout), done.stdout
     assert re.search(rf"crnn-evaluate: {EDITED} since ", done.stdout), done.stdout
-    print(f"\nmake images after an edit of {EDITED}: {seconds:.1f} s\n{done.stdout}")
+    tell(f"make images after an edit of {EDITED}: {seconds:.1f} s\n{done.stdout}")
+
+
+def test_a_build_that_is_ended_half_way_leaves_nothing(
+    engine: DockerClient, house: House, built: str, tmp_path: Path
+) -> None:
+    before = house.names(engine, "launcher")
+    file = house.folder / "images/launcher/Dockerfile"
+    text = file.read_text()
+    file.write_text(f"{text}RUN {SLOW}\n")
+    try:
+        building = subprocess.Popen(
+            [".venv/bin/python", "-m", "pipelines", "images", "--image", "launcher"],
+            cwd=house.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment() | {"TMPDIR": str(tmp_path)},
+        )
+        while not sleeping():
+            assert building.poll() is None, "it was built already"
+            time.sleep(0.05)
+        building.terminate()
+        assert building.wait() == 143
+    finally:
+        file.write_text(text)
+    while sleeping():
+        time.sleep(0.05)
+    assert house.names(engine, "launcher") == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def sleeping() -> list[psutil.Process]:
+    """Processes of the build that takes long."""
+    return [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == SLOW.split()]
+
+
+@pytest.mark.parametrize("device", LOADED)
+def test_what_an_image_for_an_accelerator_installs_can_be_had(device: str) -> None:
+    lock = ROOT / f"images/trainer/requirements-{device}.txt"
+    command = [
+        *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate"),
+        # Only what the image can install counts: wheels, for its Python and its platform.
+        *("--no-build", "--python-version=3.11", "--python-platform=x86_64-manylinux_2_31"),
+        *(f"--constraint={lock}", str(lock.with_suffix(".in"))),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    offered, wanted = hashes(done.stdout), hashes(lock.read_text())
+    assert offered.keys() == wanted.keys()
+    assert not [package for package in wanted if not wanted[package] <= offered[package]]
+
+
+def hashes(requirements: str) -> dict[str, set[str]]:
+    """Those of each `name==version`."""
+    parts = re.split(r"^(\S+==\S+)", requirements, flags=re.MULTILINE)[1:]
+    files = zip(parts[::2], parts[1::2], strict=True)
+    return {package: set(re.findall("sha256:[0-9a-f]{64}", text)) for package, text in files}
+
+
+@pytest.mark.parametrize("device", LOADED)
+def test_an_image_for_an_accelerator_is_built_and_its_stages_answer(
+    engine: DockerClient, house: House, device: str, tell: Callable[[str], None]
+) -> None:
+    if device not in os.environ.get(DEVICES, "").split():
+        pytest.skip(f"it takes gigabytes and minutes: {DEVICES}={device} make test-docker builds it")
+    started = time.monotonic()
+    done = house.pipelines("images", "--device", device)
+    assert done.returncode == 0, done.stdout + done.stderr
+    seconds = time.monotonic() - started
+    name = next(name for name in house.names(engine, "trainer") if name.endswith(f"-{device}"))
+    backend, load = LOADED[device]
+    assert run(engine, name, "python", "-c", f"{load}; import keras; print(keras.backend.backend())") == f"{backend}\n"
+    assert "--hyperparameters" in run(engine, name, "python", "-m", "images.trainer.train", "--help")
+    tell(f"make images DEVICE={device}: {seconds:.0f} s\n{done.stdout}")
 
 
 def test_pushing_what_is_not_committed_is_refused(house: House, built: str) -> None:
@@ -171,3 +265,42 @@ def test_what_the_registry_lacks_is_pushed_and_can_be_pulled_by_its_digest(
     pulled = engine.images.pull(f"{house.registry}/launcher@{digest}")
     assert pulled.id == engine.images.get(name).id
     assert registry.digest("launcher", "no-such-tag") is None
+
+
+class _Stalls(BaseHTTPRequestHandler):
+    """A registry that has nothing, and says no more once something is sent to it."""
+
+    ended = Event()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def do_HEAD(self) -> None:
+        self.send_response(404)
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        self.ended.wait()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def stalling(engine: DockerClient) -> Iterator[str]:
+    """A name of an image in a registry that stops answering."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Stalls) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        name = f"127.0.0.1:{server.server_port}/stalling:1"
+        engine.images.get(BASE).tag(name)
+        yield name
+        _Stalls.ended.set()
+        server.shutdown()
+    engine.images.remove(name)
+
+
+def test_a_registry_that_stops_answering_is_told(stalling: str) -> None:
+    impatient = docker.from_env(timeout=2)
+    with pytest.raises(ServiceError, match=f"^{stalling}: not pushed: nothing heard of 127.*for 2 s"):
+        engines.push(impatient, stalling)
+    impatient.close()

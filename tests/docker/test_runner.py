@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+import psutil
 import pytest
 from google.cloud.aiplatform_v1.types import MachineSpec
+from kfp import compiler, dsl
 
-from localvertex import machines
+from localvertex import daemon, machines
+from localvertex.client import Client
 from localvertex.home import Home
-from localvertex.workloads import Limits, Workload, WorkloadError
+from localvertex.workloads import Limits, Workload, WorkloadError, runners
 from localvertex.workloads.docker import DockerRunner
 from localvertex.workloads.process import RunningProcess
 from localvertex.workloads.table import Entry, ImageTable
@@ -20,6 +27,17 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 LAUNCHER = "gcr.io/ml-pipeline/google-cloud-pipeline-components:9.9.9"
+Found = TypeVar("Found")
+
+
+@dsl.container_component
+def wait():
+    return dsl.ContainerSpec(image=BASE, command=["sleep", "600"])
+
+
+@dsl.pipeline
+def waits():
+    wait()
 
 
 @pytest.fixture
@@ -92,3 +110,40 @@ def test_a_process_stands_in_for_what_google_publishes(runner: DockerRunner, hom
         f"localvertex: the Docker engine has no {LAUNCHER}; a process stands in for it\nran\n"
     )
     assert runner.path(home.gcs / "b", LAUNCHER) == str(home.gcs / "b")
+
+
+def test_no_container_of_a_killed_server_outlives_the_next_start(home: Home, engine: DockerClient) -> None:
+    def containers() -> set[str]:
+        found = engine.containers.list(all=True, filters={"label": f"localvertex.home={home.path}"})
+        return {str(container.id) for container in found}
+
+    def start(runner: str) -> daemon.Running:
+        return daemon.start(home, {**os.environ, runners.VARIABLE: runner})[0]
+
+    def kill(server: daemon.Running) -> None:
+        psutil.Process(server.pid).kill()
+        _until(lambda: daemon.find(home) is None)
+
+    compiler.Compiler().compile(waits, str(home.path / "server.waits.json"))
+    spec = json.loads((home.path / "server.waits.json").read_text())
+    job = {"pipelineSpec": spec, "runtimeConfig": {"gcsOutputDirectory": "gs://bucket/root"}}
+    try:
+        server = start(runners.DOCKER)
+        Client(server, home).submit(job, "waits")
+        left = _until(containers)
+        kill(server)
+        assert containers() == left
+        server = start(runners.DOCKER)
+        anew = _until(lambda: containers() - left)
+        kill(server)
+        assert containers() == anew
+        start(runners.DEFAULT)
+        assert not containers()
+    finally:
+        daemon.stop(home)
+
+
+def _until(look: Callable[[], Found]) -> Found:
+    while not (found := look()):
+        time.sleep(0.05)
+    return found

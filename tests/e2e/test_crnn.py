@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.e2e.conftest import Checkout, cached, executed
+from tests.e2e.checkouts import Checkout, cached, executed
 
 STAGES = {"ingest", "tune", "train", "evaluate", "export", "challenge", "deploy"}
 # What is in the source, what the endpoint serves, how the run went: no cache can know.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.e2e.conftest import Checkout, cached, executed
+from tests.e2e.checkouts import Checkout, cached, executed
 from tests.images.trainer.mammograms import dicom
 
 FEW = (

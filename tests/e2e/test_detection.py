@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.e2e.conftest import Checkout, cached, executed
+from tests.e2e.checkouts import Checkout, cached, executed
 
 STAGES = {"ingest", "tune", "place", "train", "follow", "evaluate", "export"}
 SCORES = ("map", "ap50", "map_large", "voc_ap50")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from images.trainer import hyperparameters as spaces
-from tests.e2e.conftest import REPOSITORY
+from tests.e2e.checkouts import REPOSITORY
 from tests.localvertex.console.conftest import browser, console  # noqa: F401 - fixtures
 from tests.localvertex.console.support import Console, Sheet, Strokes
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Checkout, environment
+from tests.e2e.checkouts import Checkout, environment
 
 
 def refused(checkout: Checkout, *arguments: str) -> str:

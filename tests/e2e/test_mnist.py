@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Checkout, cached, executed
+from tests.e2e.checkouts import Checkout, cached, executed
 
 # Enough to tell most digits apart; the README has the full score.
 SMALL = "ARGS=max_trials=2 trial_epochs=1 trial_examples=500 train_epochs=15 classic_steps=60 highest_error=1"

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 
-from tests.e2e.conftest import Checkout
+from tests.e2e.checkouts import Checkout
 
 EPOCHS = 8
 SMALL = f"ARGS=max_trials=1 parallel_trials=1 trial_epochs=1 trial_examples=200 train_epochs={EPOCHS} highest_error=1"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Checkout, environment, executed
+from tests.e2e.checkouts import Checkout, environment, executed
 
 SMALL = "ARGS=max_trials=1 parallel_trials=1 trial_epochs=2 train_epochs=40 seeds=1 fold_epochs=2"
 LOOKS = {"snapshot", "champion", "notify"}
@@ -113,4 +113,4 @@ def test_requests_are_watched(checkout: Checkout, client: Path, corrupted: dict[
     assert executed(watched) == {"requests", "skew", "notify"}
     run = watched["run"].rpartition("/")[2]
     (log,) = (checkout.folder / ".localvertex" / "logs" / run).glob("*notify.log")
-    assert log.read_text().startswith("drift: exit-handler-1.skew: ")
+    assert log.read_text().startswith("drift: exit-handler-1.condition-2.skew: ")

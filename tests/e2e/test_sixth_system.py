@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Checkout, cached, executed
+from tests.e2e.checkouts import Checkout, cached, executed
 
 QUADRANTS = Path(__file__).with_name("quadrants")
 STAGES = {"ingest", "preset", "train", "evaluate", "export", "deploy"}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import NOT_COPIED, REPOSITORY
+from tests.e2e.checkouts import NOT_COPIED, REPOSITORY
 
 SERVER = """
 import json, os

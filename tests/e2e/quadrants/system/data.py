@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,9 @@ class Data:
 
     group_name = "group"
     stratified = True
+    columns = ("x", "y")
+    enough = math.inf
+    answer = "class"
 
     def candidates(self, source: Source) -> Iterator[Candidate]:
         """Lists the lines; raises UserError when there is no file of them."""
@@ -45,13 +49,32 @@ class Data:
         """The point by its coordinates' names."""
         return dict(zip("xy", map(float, original.split(b",")), strict=True))
 
-    def features(self, candidate: Candidate, original: bytes) -> dict[str, Value]:
+    def received(self, instance: Any) -> bytes:
+        """The point, from its coordinates by name; raises Rejection."""
+        try:
+            return f"{instance['x']},{instance['y']}".encode()
+        except (KeyError, TypeError) as error:
+            raise Rejection("no point in the request", str(error)) from None
+
+    def decoded(self, original: bytes) -> tuple[float, ...]:
         """The point's coordinates; raises Rejection when they are not two numbers."""
         try:
             x, y = map(float, original.split(b","))
         except ValueError as error:
             raise Rejection("not two numbers", str(error)) from None
-        return {"point": [x, y]}
+        return x, y
+
+    def features(self, candidate: Candidate, decoded: tuple[float, ...]) -> dict[str, Value]:
+        """The point's coordinates."""
+        return {"point": decoded}
+
+    def row(self, decoded: tuple[float, ...]) -> tuple[float, ...]:
+        """The point's coordinates."""
+        return decoded
+
+    def number(self, label: str) -> float:
+        """The number of the quadrant."""
+        return float(CLASSES.index(label))
 
     def learn(self, training: Sequence[Candidate]) -> Quadrants:
         """Nothing is to be learned."""
