@@ -199,7 +199,7 @@ def sleeping() -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("device", LOADED)
-def test_what_an_image_for_an_accelerator_installs_can_be_had(device: str) -> None:
+def test_what_an_image_for_an_accelerator_installs_can_be_had(engine: DockerClient, device: str) -> None:
     lock = ROOT / f"images/trainer/requirements-{device}.txt"
     command = [
         *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate"),
@@ -208,6 +208,8 @@ def test_what_an_image_for_an_accelerator_installs_can_be_had(device: str) -> No
         *(f"--constraint={lock}", str(lock.with_suffix(".in"))),
     ]
     done = subprocess.run(command, capture_output=True, text=True)
+    if "Failed to fetch" in done.stderr:
+        pytest.skip(f"no package index can be reached: {done.stderr}")
     assert done.returncode == 0, done.stderr
     offered, wanted = hashes(done.stdout), hashes(lock.read_text())
     assert offered.keys() == wanted.keys()
