@@ -23,7 +23,6 @@ ENOUGH = 500
 
 _POWERS = np.vander(np.linspace(0, 1, 256), 3, increasing=True)  # 1, the grey, its square
 _SIDE = 64  # Of a large picture so many rows and columns are counted, evenly spread.
-_COUNTED_SIDE = 64  # Of a large picture so many rows and columns are counted, evenly spread.
 _PNG_END = b"IEND"
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8")
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG's markers of what holds the size
@@ -135,7 +134,7 @@ def counted(image: Image.Image, highest: int = 255) -> tuple[float, ...]:
         its height in pixels.
     """
     width, height = image.size
-    image = image.resize((min(width, _COUNTED_SIDE), min(height, _COUNTED_SIDE)), Image.Resampling.NEAREST)
+    image = image.resize((min(width, _SIDE), min(height, _SIDE)), Image.Resampling.NEAREST)
     if image.mode == "F":
         image = Image.fromarray((np.asarray(image) * (255 / highest)).astype(np.uint8))
     elif image.mode != "L":
