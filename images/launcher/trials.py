@@ -72,7 +72,7 @@ class Trial:
         return self.state == "SUCCEEDED" and bool(self.best)
 
     def stopped_early(self, epochs: int) -> bool:
-        """Whether the service ended it before its `epochs` were over, because it was behind the others."""
+        """Whether it ended before its `epochs` were over, because it was behind the others."""
         return self.state == "SUCCEEDED" and self.epochs < epochs
 
 

@@ -103,11 +103,17 @@ class Outputs:
     metrics: str
 
 
-def job(search: Search, display_name: str) -> dict[str, Any]:
+def job(search: Search, display_name: str, shared: str) -> dict[str, Any]:
     """The tuning job as Vertex's HyperparameterTuningJob message.
 
     Half of the trials may fail: a search space has corners in which no network trains. Where all that could be searched
-    is given, there is one trial.
+    is given, there is one trial. Trials are stopped by the service's median rule, and end by themselves where they are
+    behind at a rung.
+
+    Args:
+        search: what to search.
+        display_name: of the job.
+        shared: the folder where its trials compare themselves, as they see it.
 
     Source: cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.hyperparameterTuningJobs
     """
@@ -129,6 +135,7 @@ def job(search: Search, display_name: str) -> dict[str, Any]:
             f"--epochs={search.trial_epochs}",
             f"--limit={search.trial_examples}",
             f"--seed={search.seed}",
+            f"--shared={shared}",
         ],
     }
     specs = spaces.parameter_specs(search.space, search.decided)
@@ -179,7 +186,7 @@ def tune(
     name = (
         api.noted_job(Path(gcp_resources))
         or _begun(client, parent, search, job_name)
-        or _create(client, parent, job(search, job_name))
+        or _create(client, parent, job(search, job_name, str(Path(outputs.hyperparameters).with_name("rungs"))))
     )
     print(f"tuning job {name}")
     api.note_job(Path(gcp_resources), KIND, name, location)

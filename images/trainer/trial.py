@@ -1,9 +1,10 @@
-"""One trial of a tuning job: a short training that reports as it learns and stops quietly when told to."""
+"""One trial of a tuning job: a short training that reports as it learns, and stops when it is behind or told to."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import time
@@ -14,15 +15,26 @@ from typing import Any
 from images import executor
 from images.executor import UserError
 from images.trainer import hyperparameters as spaces
+from images.trainer import rungs
 
 METRIC_FILE = "/var/hypertune/output.metric"
-FIRST_REPORT = 2
+FIRST_REPORT = rungs.FIRST
 """The epoch from which on a trial reports: at first all trials look alike, and the median rule, which compares with
 running averages, would drop those that are slow to start, often the best among them."""
 
 
-def trial(system: str, examples: str, hyperparameters: Any, epochs: int, seed: int, limit: int | None = None) -> None:
+def trial(
+    system: str,
+    examples: str,
+    hyperparameters: Any,
+    epochs: int,
+    seed: int,
+    limit: int | None = None,
+    shared: str | None = None,
+) -> None:
     """Trains for a few epochs and reports the validation loss and error rate after each from the second on.
+
+    It ends early when it is behind the other trials of its search at a rung.
 
     Args:
         system: such as "crnn".
@@ -30,7 +42,9 @@ def trial(system: str, examples: str, hyperparameters: Any, epochs: int, seed: i
         hyperparameters: an instance of the system's `Hyperparameters`.
         epochs: of the whole trial; also the length of the learning-rate schedule.
         seed: of everything random.
-        limit: at most so many training examples; None: all.
+        limit: at most so many training examples; None: all. A network that costs more an example than others of its
+            system sees fewer (`trial_share` of its hyperparameters), so that trials are compared at equal cost.
+        shared: the folder where the trials of the search compare themselves; None: it is not of a search.
 
     Raises:
         UserError: an input is missing or malformed, or the loss is no longer a number: on Vertex an
@@ -40,11 +54,14 @@ def trial(system: str, examples: str, hyperparameters: Any, epochs: int, seed: i
         raise UserError(f"--epochs={epochs}: give at least 1")
     if limit is not None and limit < 1:
         raise UserError(f"--limit={limit}: give at least 1, or leave it out")
-    from images.trainer.learning import (
-        Learner,
-    )  # From here on the inputs are sound and TensorFlow is worth it.
+    # From here on the inputs are sound and TensorFlow is worth it.
+    from images.trainer import examples as reading
+    from images.trainer.learning import Learner
 
-    learner = Learner(system, examples, hyperparameters, epochs, seed, limit)
+    seen = reading.count(reading.schema(examples, system), "train", limit)
+    seen = math.ceil(seen * getattr(hyperparameters, "trial_share", 1.0))
+    learner = Learner(system, examples, hyperparameters, epochs, seed, seen)
+    lowest = math.inf
     for number in range(1, epochs + 1):
         epoch = learner.learn(number)
         if number >= min(FIRST_REPORT, epochs):
@@ -53,6 +70,12 @@ def trial(system: str, examples: str, hyperparameters: Any, epochs: int, seed: i
             f"epoch {number}/{epochs}  val_loss {epoch.val_loss:.3f}  "
             f"{learner.monitor} {epoch.error:.4f}  {epoch.seconds:.0f} s"
         )
+        lowest = min(lowest, epoch.val_loss)
+        if shared and rungs.is_rung(number, epochs):
+            behind, place = rungs.compare(Path(shared), _id(), number, lowest)
+            print(f"{place}: {'ending here' if behind else 'going on'}")
+            if behind:
+                return
 
 
 def report(step: int, metrics: dict[str, float]) -> None:
@@ -67,7 +90,7 @@ def report(step: int, metrics: dict[str, float]) -> None:
     path = Path(os.environ.get("CLOUD_ML_HP_METRIC_FILE", METRIC_FILE))
     line = {
         "timestamp": time.time(),
-        "trial": os.environ.get("CLOUD_ML_TRIAL_ID", "0"),
+        "trial": _id(),
         **{name: str(value) for name, value in metrics.items()},
         "global_step": str(step),
         "checkpoint_path": "",
@@ -75,6 +98,10 @@ def report(step: int, metrics: dict[str, float]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
+
+
+def _id() -> str:
+    return os.environ.get("CLOUD_ML_TRIAL_ID", "0")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -91,9 +118,18 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limit", type=int, help="train on at most so many examples")
+    parser.add_argument("--shared", help="folder where the trials of a search compare themselves")
     arguments, rest = parser.parse_known_args(argv)
     chosen = spaces.parse(spaces.of(arguments.system), _values(rest))
-    trial(arguments.system, arguments.examples, chosen, arguments.epochs, arguments.seed, arguments.limit)
+    trial(
+        arguments.system,
+        arguments.examples,
+        chosen,
+        arguments.epochs,
+        arguments.seed,
+        arguments.limit,
+        arguments.shared,
+    )
 
 
 def _values(flags: Sequence[str]) -> dict[str, spaces.Value]:

@@ -82,7 +82,7 @@ def test_trials_run_on_it_too() -> None:
         max_trials=1, parallel_trials=1, seed=1,
         machine_type="ct5lp-hightpu-4t", tpu_topology="2x2", keras_backend="jax",
     )  # fmt: skip
-    (found,) = job(search, "tune")["trial_job_spec"]["worker_pool_specs"]
+    (found,) = job(search, "tune", "/gcs/b/rungs")["trial_job_spec"]["worker_pool_specs"]
     assert found["machine_spec"] == {"machine_type": "ct5lp-hightpu-4t", "tpu_topology": "2x2"}
     assert found["container_spec"]["env"] == [{"name": "KERAS_BACKEND", "value": "jax"}]
 

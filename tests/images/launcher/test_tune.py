@@ -39,7 +39,7 @@ def trial(number: int, losses: list[float], state: str = "SUCCEEDED", **paramete
 
 
 def test_the_service_takes_the_job() -> None:
-    sent = aiplatform_v1.HyperparameterTuningJob(tune.job(SEARCH, "search"))
+    sent = aiplatform_v1.HyperparameterTuningJob(tune.job(SEARCH, "search", "/gcs/bucket/rungs"))
     space = hyperparameters.parameter_specs(hyperparameters.of("crnn"))
     assert [spec.parameter_id for spec in sent.study_spec.parameters] == [spec["parameter_id"] for spec in space]
     assert sent.study_spec.metrics[0].metric_id == "val_loss"
@@ -49,20 +49,21 @@ def test_the_service_takes_the_job() -> None:
     assert sent.parallel_trial_count == 6
     pool = sent.trial_job_spec.worker_pool_specs[0]
     assert pool.container_spec.args == [
-        "--system=crnn", "--examples=/gcs/bucket/examples", "--epochs=4", "--limit=1000", "--seed=1"
+        "--system=crnn", "--examples=/gcs/bucket/examples", "--epochs=4", "--limit=1000", "--seed=1",
+        "--shared=/gcs/bucket/rungs",
     ]  # fmt: skip
     assert not pool.machine_spec.accelerator_count
 
 
 def test_what_is_given_is_not_searched() -> None:
     search = tune.dataclasses.replace(SEARCH, system="detection", given="flip=0.25 batch_size=8 learning_rate=")
-    sent = aiplatform_v1.HyperparameterTuningJob(tune.job(search, "search"))
+    sent = aiplatform_v1.HyperparameterTuningJob(tune.job(search, "search", "/gcs/bucket/rungs"))
     assert sent.max_trial_count == SEARCH.max_trials
     assert [spec.parameter_id for spec in sent.study_spec.parameters] == ["learning_rate"]
     assert sent.study_spec.parameters[0].double_value_spec.max_value > 1e-3
     assert sent.trial_job_spec.worker_pool_specs[0].container_spec.args[-2:] == ["--flip=0.25", "--batch_size=8"]
     search = tune.dataclasses.replace(search, given="learning_rate=0.002")
-    sent = aiplatform_v1.HyperparameterTuningJob(tune.job(search, "search"))
+    sent = aiplatform_v1.HyperparameterTuningJob(tune.job(search, "search", "/gcs/bucket/rungs"))
     assert (sent.max_trial_count, sent.parallel_trial_count) == (1, 1), "there is nothing to search"
     assert list(sent.study_spec.parameters[0].discrete_value_spec.values) == [0.002]
     with pytest.raises(UserError, match="hyperparameter flip=2: must be a number from 0 to 1"):
@@ -71,7 +72,9 @@ def test_what_is_given_is_not_searched() -> None:
 
 def test_an_accelerator_is_asked_for() -> None:
     search = tune.dataclasses.replace(SEARCH, accelerator_type="NVIDIA_TESLA_T4", accelerator_count=1)
-    machine = aiplatform_v1.HyperparameterTuningJob(tune.job(search, "s")).trial_job_spec.worker_pool_specs[0]
+    machine = aiplatform_v1.HyperparameterTuningJob(
+        tune.job(search, "s", "/gcs/bucket/rungs")
+    ).trial_job_spec.worker_pool_specs[0]
     assert machine.machine_spec.accelerator_type.name == "NVIDIA_TESLA_T4"
 
 
