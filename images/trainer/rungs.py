@@ -1,9 +1,9 @@
 """Rungs: where trials of one search compare themselves, so that those behind end early and spend no more.
 
-A tuning job on Vertex can stop trials by one rule of its own, that they are worse than the median, which cannot end
-more than about half of what is behind at a time. At epochs 2, 6, 18 and so on a trial therefore leaves a note of its
-lowest loss in a folder that all trials of the search share, and goes on only if it is among the best third of those
-whose notes it finds there. Nobody waits for anybody, and nobody decides for others.
+A tuning job on Vertex stops trials by a rule of its own, that they are worse than the median, which ends no more than
+about half of them at a time. At epochs 3, 9, 27 and so on a trial therefore leaves a note of its lowest loss in a
+folder that all trials of the search share, and goes on only if it is among the best third of those whose notes it finds
+there. Nobody waits for anybody, and nobody decides for others.
 
 Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", section 3.2 (ASHA), in the form in
     which trials are stopped rather than promoted.
@@ -17,8 +17,8 @@ from pathlib import Path
 
 from images import executor
 
-FIRST = 2
-"""The epoch of the first rung: after one, trials still look alike."""
+FIRST = 3
+"""The epoch of the first rung: before, trials still look alike."""
 FACTOR = 3
 """One trial in so many goes on; the next rung is so many times as far."""
 

@@ -32,7 +32,7 @@ def trial(
     limit: int | None = None,
     shared: str | None = None,
 ) -> None:
-    """Trains for a few epochs and reports the validation loss and error rate after each from the second on.
+    """Trains for a few epochs and reports the validation loss and error rate after each from the third on.
 
     It ends early when it is behind the other trials of its search at a rung.
 

@@ -19,7 +19,7 @@ from images.trainer.trial import trial
 FLOWERS = {"hidden_units": "16", "learning_rate": "0.02", "batch_size": "16", "dropout": "0.1", "activation": "tanh"}
 
 
-@pytest.mark.parametrize(("epochs", "expected"), [(1, []), (2, []), (3, [2]), (6, [2]), (7, [2, 6]), (24, [2, 6, 18])])
+@pytest.mark.parametrize(("epochs", "expected"), [(1, []), (3, []), (4, [3]), (9, [3]), (10, [3, 9]), (28, [3, 9, 27])])
 def test_rungs_are_three_times_as_far_each_and_none_is_at_the_end(epochs: int, expected: list[int]) -> None:
     assert [epoch for epoch in range(1, epochs + 1) if rungs.is_rung(epoch, epochs)] == expected
 
@@ -62,8 +62,8 @@ def test_a_trial_that_is_behind_ends_there(
 ) -> None:
     monkeypatch.setenv("CLOUD_ML_HP_METRIC_FILE", f"{tmp_path}/output.metric")
     chosen = spaces.parse(spaces.of("iris"), FLOWERS)
-    rungs.compare(tmp_path / "rungs", "an earlier one", 2, 1e-9)
-    trial("iris", str(iris_examples), chosen, epochs=4, seed=1, shared=f"{tmp_path}/rungs")
-    assert "place 2 of 2 after epoch 2: ending here" in capsys.readouterr().out
+    rungs.compare(tmp_path / "rungs", "an earlier one", 3, 1e-9)
+    trial("iris", str(iris_examples), chosen, epochs=5, seed=1, shared=f"{tmp_path}/rungs")
+    assert "place 2 of 2 after epoch 3: ending here" in capsys.readouterr().out
     steps = [json.loads(line)["global_step"] for line in (tmp_path / "output.metric").read_text().splitlines()]
-    assert steps == ["2"]
+    assert steps == ["3"]
