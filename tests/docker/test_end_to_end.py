@@ -111,28 +111,30 @@ def test_a_server_that_is_started_anew_with_processes_takes_all_from_the_cache(
     assert not pipelines.containers()
 
 
+@pytest.mark.parametrize("pipeline", SMALL)
 def test_processes_and_containers_come_to_the_same_scores(
-    pipelines: Pipelines, in_containers: dict[str, dict[str, Any]]
+    pipelines: Pipelines, in_containers: dict[str, dict[str, Any]], pipeline: str
 ) -> None:
-    again = pipelines.run("iris", "process", "--cache", "0")
-    for name, value in in_containers["iris"]["metrics"].items():
+    again = pipelines.run(pipeline, "process", "--cache", "0")
+    for name, value in in_containers[pipeline]["metrics"].items():
         if name == "device_hours":
             continue
         assert again["metrics"][name] == pytest.approx(value, abs=0.05), name
 
 
+@pytest.mark.parametrize("pipeline", SMALL)
 def test_nothing_reads_the_checkout(
-    pipelines: Pipelines, in_containers: dict[str, dict[str, Any]], tmp_path: Path
+    pipelines: Pipelines, in_containers: dict[str, dict[str, Any]], tmp_path: Path, pipeline: str
 ) -> None:
-    folder, run = pipelines.house.folder, in_containers["iris"]["run"].rsplit("/", 1)[1]
+    folder, run = pipelines.house.folder, in_containers[pipeline]["run"].rsplit("/", 1)[1]
     parameters = json.loads(pipelines.python("-c", PARAMETERS, run, runner="process").stdout)
     # Other seeds have other cache keys: all but the ingest runs again.
     (tmp_path / "parameters.json").write_text(json.dumps(parameters | {"seed": parameters["seed"] + 1}))
     for name in MOVED:
         shutil.move(folder / name, tmp_path / name)
     try:
-        command = ("-m", "localvertex", "run", "build/iris.json", "--parameter-file", str(tmp_path / "parameters.json"))
-        done = pipelines.python(*command, runner="docker")
+        given = ("--parameter-file", str(tmp_path / "parameters.json"))
+        done = pipelines.python("-m", "localvertex", "run", f"build/{pipeline}.json", *given, runner="docker")
     finally:
         for name in MOVED:
             shutil.move(tmp_path / name, folder / name)
