@@ -44,11 +44,11 @@ def compare(scores: Sequence[Sequence[Mapping[str, Any]]], metrics: str, report:
         UserError: the scores are malformed, or some model lacks a fold.
     """
     network, baselines, folds = _shares(scores)
-    rates = _with_interval("cross_validated_accuracy", list(network.values()), folds)
+    rates = _with_interval("cross_validated_accuracy", list(network.values()), folds, lowest=0.0)
     for name, shares in baselines.items():
         lead = [network[place] - share for place, share in shares.items()]
-        rates |= _with_interval(f"{_label(name)}_accuracy", list(shares.values()), folds)
-        rates |= _with_interval(f"lead_over_{_label(name)}", lead, folds)
+        rates |= _with_interval(f"{_label(name)}_accuracy", list(shares.values()), folds, lowest=0.0)
+        rates |= _with_interval(f"lead_over_{_label(name)}", lead, folds, lowest=-1.0)
     with executor.whole(metrics) as aside:
         aside.write_text(json.dumps(rates, indent=2) + "\n", encoding="utf-8")
     with executor.whole(report) as aside:
@@ -76,9 +76,10 @@ def interval(values: Sequence[float], folds: int) -> tuple[float, float]:
     return mean - reach, mean + reach
 
 
-def _with_interval(name: str, values: Sequence[float], folds: int) -> dict[str, float]:
+def _with_interval(name: str, values: Sequence[float], folds: int, lowest: float) -> dict[str, float]:
+    """The mean and its interval, cut at what a value can be: from `lowest` to 1."""
     low, high = interval(values, folds)
-    return {name: statistics.fmean(values), f"{name}_low": low, f"{name}_high": high}
+    return {name: statistics.fmean(values), f"{name}_low": max(lowest, low), f"{name}_high": min(1.0, high)}
 
 
 def _shares(scores: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[Shares, dict[str, Shares], int]:
@@ -117,7 +118,7 @@ def _numbers(baselines: Mapping[str, Shares], rates: Mapping[str, float]) -> lis
     from images.trainer.report import Number, percent
 
     def number(title: str, key: str) -> Number:
-        detail = f"95 %: {100 * rates[f'{key}_low']:.1f} to {percent(min(1.0, rates[f'{key}_high']))}"
+        detail = f"95 %: {100 * rates[f'{key}_low']:.1f} to {percent(rates[f'{key}_high'])}"
         return Number(title, percent(rates[key]), detail)
 
     others = [number(name.capitalize(), f"{_label(name)}_accuracy") for name in baselines]

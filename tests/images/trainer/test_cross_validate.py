@@ -85,6 +85,12 @@ def test_the_lead_is_measured_fold_by_fold(tmp_path):
     assert "70.0 %" in page
 
 
+def test_an_interval_ends_where_accuracy_does(tmp_path):
+    rates = compare(scores([10, 9, 10], [0, 1, 0]), str(tmp_path / "metrics.json"), str(tmp_path / "report.html"))
+    assert (rates["cross_validated_accuracy_high"], rates["simple_rule_accuracy_low"]) == (1, 0)
+    assert rates["lead_over_simple_rule_high"] == 1
+
+
 @pytest.mark.parametrize("broken", [[], [[]], [[{"model": "network"}]], scores([9, 5, 7], [8, 4, 6])[:2]])
 def test_a_missing_fold_is_no_result(tmp_path, broken):
     with pytest.raises(UserError, match="--scores"):
