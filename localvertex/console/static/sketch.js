@@ -1,6 +1,7 @@
 // A sheet of paper to draw on: strokes of a pen, drawn smoothly, and the sheet as a picture.
 
 const PICTURE_SIDE = 280; // pixels of the picture that is sent
+const DOT = 0.01; // pixels that a line is longer than its points say: one of no length, as a dot is, would not be drawn
 
 /** Strokes on a canvas; places and widths are shares of its side, so that the canvas may change its size. */
 export class Sketch {
@@ -160,5 +161,6 @@ function trace(context, points) {
     const [nextX, nextY] = points[i + 1];
     context.quadraticCurveTo(x, y, (x + nextX) / 2, (y + nextY) / 2);
   }
-  context.lineTo(...points.at(-1));
+  const [lastX, lastY] = points.at(-1);
+  context.lineTo(lastX + DOT, lastY);
 }

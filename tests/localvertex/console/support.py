@@ -22,6 +22,9 @@ from localvertex.home import Home
 PICTURES = Path(__file__).resolve().parents[3] / "build" / "pictures"
 """Where screenshots are kept; git does not see it."""
 
+PATIENCE = 180_000
+"""Milliseconds that a browser may take: what hangs fails, what is slow beside other work does not."""
+
 Strokes = Sequence[Sequence[tuple[float, float]]]
 PARENT = "v1/projects/localvertex/locations/us-central1"
 
@@ -155,6 +158,7 @@ class Sheet:
 
     def __init__(self, page: Any, link: str, endpoint: str) -> None:
         self.page = page
+        page.set_default_timeout(PATIENCE)
         self.complaints: list[str] = []
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda message: self.complaints.append(message.text))
@@ -213,6 +217,7 @@ class Window:
         sessions = Sessions(console.home)
         cookie = {"name": sessions.cookie, "value": sessions.open(new_code(console.home))}
         self.context.add_cookies([{**cookie, "domain": "127.0.0.1", "path": "/console/"}])
+        self.context.set_default_timeout(PATIENCE)
         self.page = self.context.new_page()
         self.complaints: list[str] = []
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
