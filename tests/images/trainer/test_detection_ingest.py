@@ -170,6 +170,11 @@ def test_entities_are_refused(text):
             annotations.of_voc(text.encode(encoding))
 
 
+def test_an_unknown_encoding_is_malformed():
+    with pytest.raises(Malformed, match="unknown encoding"):
+        annotations.of_voc(b'<?xml version="1.0" encoding="none-such"?><annotation/>')
+
+
 sides = st.integers(1, 3000)
 
 

@@ -146,7 +146,7 @@ def _tree(data: bytes) -> ET.Element:
             guard.EntityDeclHandler = _refuse
             guard.Parse(data, True)
         return ET.fromstring(data)
-    except (expat.ExpatError, ET.ParseError, ValueError) as error:
+    except (expat.ExpatError, ET.ParseError, LookupError, ValueError) as error:  # LookupError: an unknown encoding.
         raise error if isinstance(error, Malformed) else Malformed(f"not XML ({error})") from None
 
 
