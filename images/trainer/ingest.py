@@ -217,44 +217,43 @@ def _decode_chunk(reading: Reading, chunk: range) -> list[Decoded]:
     with open(reading.spill / name, "ab", buffering=1 << 20) as spill:
         offset = spill.tell()
         for index in chunk:
-            decoded, features = _decode(reading, reading.candidates[index])
-            if features:
-                spill.write(features)
-                decoded = decoded._replace(stretch=Stretch(name, offset, len(features)))
-                offset += len(features)
+            decoded, features = _decode(reading, reading.candidates[index], name, offset)
+            spill.writelines(features)
+            offset += sum(map(len, features))
             results.append(decoded)
     return results
 
 
-def _decode(reading: Reading, candidate: Candidate) -> tuple[Decoded, bytes]:
+def _decode(reading: Reading, candidate: Candidate, file: str, offset: int) -> tuple[Decoded, Sequence[bytes]]:
+    """Decodes one candidate; its encoded features will lie in the spill from an offset on."""
     if candidate.fault is not None:
-        return Decoded(b"", b"", candidate.fault), b""
+        return Decoded(b"", b"", candidate.fault), ()
     file_digest = b""
     try:
         original = reading.data.original(reading.source, candidate)
         file_digest = _digest(original)
         decoded = reading.data.decoded(original)
         values = reading.data.features(candidate, decoded)
-        identifying, features = _encoded_features(reading.data, values)
+        features = _encoded_features(reading.data, values)
         row = reading.data.row(decoded) if reading.counts(candidate) else ()
     except FileNotFoundError:
-        return Decoded(file_digest, b"", Rejection("missing file")), b""
+        return Decoded(file_digest, b"", Rejection("missing file")), ()
     except OSError as error:
-        return Decoded(file_digest, b"", Rejection("file cannot be read", error.strerror or "")), b""
+        return Decoded(file_digest, b"", Rejection("file cannot be read", error.strerror or "")), ()
     except Rejection as rejection:
-        return Decoded(file_digest, b"", rejection.bare()), b""
+        return Decoded(file_digest, b"", rejection.bare()), ()
+    stretch = Stretch(file, offset, sum(map(len, features)))
     summary = reading.data.summary(values) if hasattr(reading.data, "summary") else None
-    return Decoded(file_digest, _digest(identifying), Stretch("", 0, 0), row, summary), features
+    return Decoded(file_digest, _digest(features[0]), stretch, row, summary), features
 
 
-def _encoded_features(data: Data, values: Mapping[str, records.Value]) -> tuple[bytes, bytes]:
-    """What duplicates are known by, and all of it; nothing is encoded twice."""
+def _encoded_features(data: Data, values: Mapping[str, records.Value]) -> Sequence[bytes]:
+    """All of it, what duplicates are known by first; nothing is encoded twice."""
     identity = getattr(data, "identity", "")
     if not identity:
-        features = records.features(values)
-        return features, features
-    identifying = records.features({identity: values[identity]})
-    return identifying, identifying + records.features({name: values[name] for name in values if name != identity})
+        return (records.features(values),)
+    others = {name: values[name] for name in values if name != identity}
+    return records.features({identity: values[identity]}), records.features(others)
 
 
 def _select(source: Source, data: Data, inputs: Sequence[Input], max_reject_share: float) -> Selection:
@@ -354,7 +353,7 @@ def _write_shard(reading: Reading, shard: Shard) -> None:
         records.write(
             shard.path,
             (
-                records.example(os.pread(files[at.file], at.size, at.offset) + records.features({**label, "key": key}))
+                records.example(os.pread(files[at.file], at.size, at.offset), records.features({**label, "key": key}))
                 for key, label, at in shard.examples
             ),
         )

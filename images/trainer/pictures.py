@@ -136,14 +136,14 @@ def counted(image: Image.Image, highest: int = 255) -> tuple[float, ...]:
     width, height = image.size
     image = image.resize((min(width, _SIDE), min(height, _SIDE)), Image.Resampling.NEAREST)
     if image.mode == "F":
-        image = Image.fromarray((np.asarray(image) * (255 / highest)).astype(np.uint8))
-    elif image.mode != "L":
-        image = image.convert("L")
-    counts = image.histogram()
-    pixels, total, squares = (np.array(counts, float) @ _POWERS).tolist()
+        greys = np.frombuffer(image.tobytes(), np.float32) * (255 / highest)
+        counts = np.bincount(greys.astype(np.uint8), minlength=256).astype(float)
+    else:
+        counts = np.array((image if image.mode == "L" else image.convert("L")).histogram(), float)
+    pixels, total, squares = (counts @ _POWERS).tolist()
     mean = total / pixels
-    there = [grey for grey, count in enumerate(counts) if count]
-    dark = sum(counts[: (there[0] + there[-1]) // 2 + 1]) / pixels
+    there = np.flatnonzero(counts)
+    dark = float(counts[: (there[0] + there[-1]) // 2 + 1].sum()) / pixels
     deviation = max(0.0, squares / pixels - mean**2) ** 0.5
     return (mean, deviation, min(dark, 1 - dark), float(width), float(height))
 

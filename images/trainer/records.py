@@ -31,6 +31,7 @@ _FIXED = {1: 8, 5: 4}
 _ONE_BYTE = 0x7F  # The largest number whose varint is the one byte of that value.
 _MOST_BITS = 64
 _FIELD_NUMBERS = 1 << 29
+_RECURRING = 4096  # Numbers and sizes of values are the same in many examples: so many are kept encoded.
 
 
 def features(values: Mapping[str, Value]) -> bytes:
@@ -47,18 +48,17 @@ def features(values: Mapping[str, Value]) -> bytes:
         OverflowError: an integer needs more than 64 bits, or a float is too large for 32.
         struct.error: a sequence holds something that is no number.
     """
-    return b"".join(_entry(name, values[name]) for name in sorted(values))
+    return b"".join(part for name in sorted(values) for part in _entry(name, values[name]))
 
 
-def example(entries: bytes) -> bytes:
+def example(*entries: bytes) -> bytes:
     """Wraps encoded entries (see `features`) as one serialized `tf.train.Example`."""
-    return _field(_FIELD_1, entries)
+    return b"".join((_FIELD_1, _varint(sum(map(len, entries))), *entries))
 
 
 def framed(data: bytes) -> bytes:
     """Frames one record: its length and its data, each followed by a masked CRC-32C."""
-    length = struct.pack("<Q", len(data))
-    return b"".join((length, _masked_crc(length), data, _masked_crc(data)))
+    return b"".join(_frame(data))
 
 
 def write(path: str | os.PathLike[str], examples: Iterable[bytes]) -> None:
@@ -70,7 +70,7 @@ def write(path: str | os.PathLike[str], examples: Iterable[bytes]) -> None:
     """
     with open(path, "wb", buffering=1 << 20) as file:
         for data in examples:
-            file.write(framed(data))
+            file.writelines(_frame(data))
 
 
 def read(data: bytes) -> Iterator[dict[str, list[bytes] | list[int] | list[float]]]:
@@ -198,39 +198,44 @@ def _signed(number: int) -> int:
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
-def _entry(name: str, value: Value) -> bytes:
-    return _field(_FIELD_1, _name(name) + _field(_FIELD_2, _feature(value)))
+def _frame(data: bytes) -> tuple[bytes, ...]:
+    length = struct.pack("<Q", len(data))
+    return length, _masked_crc(length), data, _masked_crc(data)
 
 
-@functools.cache
-def _name(name: str) -> bytes:
-    return _field(_FIELD_1, name.encode())
+def _entry(name: str, value: Value) -> tuple[bytes, bytes]:
+    kind, content = _content(value)
+    return _head(name, kind, len(content)), content
 
 
-def _feature(value: Value) -> bytes:
+@functools.lru_cache(_RECURRING)
+def _head(name: str, kind: bytes, size: int) -> bytes:
+    """What stands before the bytes of a value."""
+    value = b""
+    for tag in (_FIELD_1, kind, _FIELD_2):
+        value = tag + _varint(len(value) + size) + value
+    encoded = name.encode()
+    entry = _FIELD_1 + _varint(len(encoded)) + encoded + value
+    return _FIELD_1 + _varint(len(entry) + size) + entry
+
+
+def _content(value: Value) -> tuple[bytes, bytes]:
+    """The tag of a value's list, and its bytes."""
     if isinstance(value, str):
         value = value.encode()
     if isinstance(value, bytes):
-        return _field(_BYTES_LIST, _field(_FIELD_1, value))
-    if set(map(type, value)) <= {int} or all(isinstance(number, Integral) for number in value):
-        return _field(_INT64_LIST, _field(_FIELD_1, _int64s(value)))  # type: ignore[arg-type]
-    return _field(_FLOAT_LIST, _field(_FIELD_1, struct.pack(f"<{len(value)}f", *value)))
+        return _BYTES_LIST, value
+    kinds = set(map(type, value))
+    if kinds <= {int} or all(issubclass(kind, Integral) for kind in kinds):
+        return _INT64_LIST, b"".join(map(_int64, value))  # type: ignore[arg-type]
+    return _FLOAT_LIST, struct.pack(f"<{len(value)}f", *value)
 
 
-def _field(tag: bytes, payload: bytes) -> bytes:
-    return tag + _varint(len(payload)) + payload
-
-
-def _int64s(numbers: Sequence[int]) -> bytes:
-    if len(numbers) == 0 or (min(numbers) >= 0 and max(numbers) <= _ONE_BYTE):
-        return bytes(list(numbers))
-    return b"".join(_int64(int(number)) for number in numbers)
-
-
+@functools.lru_cache(_RECURRING)
 def _int64(number: int) -> bytes:
     if not -(1 << 63) <= number < 1 << 63:
         raise OverflowError(f"{number} does not fit 64 bits")
-    return _varint(number & 0xFFFFFFFFFFFFFFFF)  # Two's complement: a negative number takes ten bytes.
+    return _varint(int(number) & 0xFFFFFFFFFFFFFFFF)  # Two's complement: a negative number takes ten bytes.
 
 
 def _varint(number: int) -> bytes:

@@ -170,6 +170,11 @@ def test_entities_are_refused(text):
             annotations.of_voc(text.encode(encoding))
 
 
+def test_an_unknown_encoding_is_malformed():
+    with pytest.raises(Malformed, match="unknown encoding"):
+        annotations.of_voc(b'<?xml version="1.0" encoding="none-such"?><annotation/>')
+
+
 sides = st.integers(1, 3000)
 
 
@@ -177,11 +182,11 @@ sides = st.integers(1, 3000)
 def test_boxes_map_into_the_canvas_and_back(rows, columns, height, width, draw):
     letterbox = Letterbox.of((rows, columns), (height, width))
     share = st.floats(0, 1)
-    box = np.array([[draw.draw(share) * side for side in (rows, columns, rows, columns)]])
-    inside = letterbox.into(box)
+    box = [draw.draw(share) * side for side in (rows, columns, rows, columns)]
+    inside = np.array([letterbox.into(box)])
     assert (inside >= -1e-6).all()
     assert (inside[0] <= np.array([height, width, height, width]) + 1e-6).all()
-    np.testing.assert_allclose(letterbox.back(inside), box, atol=1e-6 * max(rows, columns))
+    np.testing.assert_allclose(letterbox.back(inside), [box], atol=1e-6 * max(rows, columns))
     # Aspect is kept to within the rounding to whole pixels.
     assert abs(letterbox.scaled[0] * columns - letterbox.scaled[1] * rows) <= max(rows, columns)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,16 +35,15 @@ class Letterbox(NamedTuple):
             scaled = (max((2 * rows * width + columns) // (2 * columns), 1), width)
         return cls(source, scaled, ((height - scaled[0]) // 2, (width - scaled[1]) // 2))
 
-    def into(self, boxes: Array) -> Array:
-        """Boxes [N, 4] of the picture, as boxes of the canvas."""
-        return boxes * self._scale() + np.array(self.offset * 2, np.float64)
+    def into(self, box: Sequence[float]) -> tuple[float, ...]:
+        """A box of the picture, as a box of the canvas."""
+        (rows, columns), (height, width), (top, left) = self
+        down, across = height / rows, width / columns
+        return box[0] * down + top, box[1] * across + left, box[2] * down + top, box[3] * across + left
 
     def back(self, boxes: Array) -> Array:
         """Boxes [N, 4] of the canvas, as boxes of the picture."""
-        return (boxes - np.array(self.offset * 2, np.float64)) / self._scale()
-
-    def _scale(self) -> Array:
-        return np.array([inside / whole for inside, whole in zip(self.scaled, self.source, strict=True)] * 2)
+        return (boxes - np.array(self.offset * 2, np.float64)) / (np.array(self.scaled * 2) / np.array(self.source * 2))
 
 
 def areas(boxes: Array) -> Array:

@@ -185,13 +185,11 @@ class Data:
         canvas = Image.new("RGB", self._canvas[::-1], (GREY, GREY, GREY))
         canvas.paste(scaled, letterbox.offset[::-1])
         framed = self._framed[candidate.key]
-        rows = np.zeros((self._most, 4))
-        rows[: len(framed)] = letterbox.into(np.array([each.box for each in framed], float).reshape(-1, 4))
         rest = self._most - len(framed)
         return {
             "image": canvas.tobytes(),
             "size": [decoded.height, decoded.width],
-            "boxes": [float(side) for side in rows.reshape(-1)],
+            "boxes": [side for each in framed for side in letterbox.into(each.box)] + [0.0] * 4 * rest,
             "classes": [each.number for each in framed] + [-1] * rest,
             "difficult": [int(each.difficult) for each in framed] + [0] * rest,
             "truncated": [int(each.truncated) for each in framed] + [0] * rest,
@@ -305,7 +303,7 @@ class Data:
         framed = Framed(self._names.index(thing.name), box, thing.difficult, thing.truncated)
         if any(framed[:2] == other[:2] for other in earlier):
             return None, Rejection("box listed twice", _said(thing.box, size))
-        if max(abs(was - now) for was, now in zip(thing.box, box, strict=True)) > _OVERHANG:
+        if box != thing.box and max(abs(was - now) for was, now in zip(thing.box, box, strict=True)) > _OVERHANG:
             return framed, Rejection("box reaches outside the image; clipped", _said(thing.box, size), counts=False)
         return framed, None
 
