@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from google.cloud.aiplatform_v1.types import (
     BatchPredictionJob,
@@ -51,13 +50,40 @@ class JobPages:
 
     def _show(self, visit: Visit) -> Answer:
         job = self._store.get(CustomJob, visit.name)
-        pools = [(pool, program(pool)) for pool in job.job_spec.worker_pool_specs if pool.replica_count]
-        logs = [(path.stem, last_lines(path, _LINES)) for path in self._log_files(visit.name)]
-        return _page("custom.html", "logs", job, {"section": "tuning", "pools": pools, "logs": logs})
+        return Page(
+            "job.html",
+            str(job.display_name) or names.id_of(visit.name),
+            {
+                "section": "tuning",
+                "job": job,
+                "state": JobState(job.state).name.removeprefix("JOB_STATE_"),
+                "ended": job.state in FINISHED,
+                "created": seconds(job, "create_time"),
+                "seconds": seconds(job, "end_time") - seconds(job, "start_time") if "end_time" in job else None,
+                "pools": [(pool, program(pool)) for pool in job.job_spec.worker_pool_specs if pool.replica_count],
+                "logs": [(path.stem, last_lines(path, _LINES)) for path in self._log_files(visit.name)],
+            },
+            live=("summary", "logs"),
+            ended=job.state in FINISHED,
+        )
 
     def _show_batch(self, visit: Visit) -> Answer:
         job = self._store.get(BatchPredictionJob, visit.name)
-        return _page("batch.html", "facts", job, {"section": "models", "facts": _facts(job)})
+        return Page(
+            "batch.html",
+            str(job.display_name) or names.id_of(visit.name),
+            {
+                "section": "models",
+                "job": job,
+                "state": JobState(job.state).name.removeprefix("JOB_STATE_"),
+                "ended": job.state in FINISHED,
+                "created": seconds(job, "create_time"),
+                "seconds": seconds(job, "end_time") - seconds(job, "start_time") if "end_time" in job else None,
+                "facts": _facts(job),
+            },
+            live=("summary", "facts"),
+            ended=job.state in FINISHED,
+        )
 
     def _cancel_batch(self, visit: Visit) -> Answer:
         self._batches.cancel_batch_prediction_job(CancelBatchPredictionJobRequest(name=visit.name))
@@ -69,25 +95,6 @@ class JobPages:
     def _cancel(self, visit: Visit) -> Answer:
         self._jobs.cancel_custom_job(CancelCustomJobRequest(name=visit.name))
         return Redirect(address(visit.name))
-
-
-def _page(template: str, live: str, job: CustomJob | BatchPredictionJob, values: dict[str, Any]) -> Page:
-    """What the pages of all jobs show, and the values and the live block of one kind."""
-    ended = job.state in FINISHED
-    return Page(
-        template,
-        str(job.display_name) or names.id_of(job.name),
-        {
-            "job": job,
-            "state": JobState(job.state).name.removeprefix("JOB_STATE_"),
-            "ended": ended,
-            "created": seconds(job, "create_time"),
-            "seconds": seconds(job, "end_time") - seconds(job, "start_time") if "end_time" in job else None,
-            **values,
-        },
-        live=("summary", live),
-        ended=ended,
-    )
 
 
 def _facts(job: BatchPredictionJob) -> list[tuple[str, str]]:
