@@ -137,13 +137,13 @@ def counted(image: Image.Image, highest: int = 255) -> tuple[float, ...]:
     image = image.resize((min(width, _SIDE), min(height, _SIDE)), Image.Resampling.NEAREST)
     if image.mode == "F":
         greys = np.frombuffer(image.tobytes(), np.float32) * (255 / highest)
-        counts = np.bincount(greys.astype(np.uint8), minlength=256).astype(float)
+        counts = np.bincount(greys.astype(np.uint8), minlength=256).tolist()
     else:
-        counts = np.array((image if image.mode == "L" else image.convert("L")).histogram(), float)
-    pixels, total, squares = (counts @ _POWERS).tolist()
+        counts = (image if image.mode == "L" else image.convert("L")).histogram()
+    pixels, total, squares = (np.array(counts, float) @ _POWERS).tolist()
     mean = total / pixels
-    there = np.flatnonzero(counts)
-    dark = float(counts[: (there[0] + there[-1]) // 2 + 1].sum()) / pixels
+    there = [grey for grey, count in enumerate(counts) if count]
+    dark = sum(counts[: (there[0] + there[-1]) // 2 + 1]) / pixels
     deviation = max(0.0, squares / pixels - mean**2) ** 0.5
     return (mean, deviation, min(dark, 1 - dark), float(width), float(height))
 

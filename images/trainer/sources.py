@@ -67,12 +67,12 @@ class Source:
         extent = self._extents[name]
         if extent is not None:
             rest = max(0, extent.size - offset)
-            wanted = rest if size is None else min(size, rest)
-            return os.pread(self._tar_descriptor(), wanted, extent.offset + offset)
-        with open(f"{self.root}/{name}", "rb", buffering=0) as file:
-            if offset:
-                file.seek(offset)
-            return file.read(-1 if size is None else size)
+            return _read(self._tar_descriptor(), rest if size is None else min(size, rest), extent.offset + offset)
+        descriptor = os.open(f"{self.root}/{name}", os.O_RDONLY)
+        try:
+            return _read(descriptor, os.fstat(descriptor).st_size if size is None else size, offset)
+        finally:
+            os.close(descriptor)
 
     def text(self, name: str) -> str:
         """Reads a text file with any line ends and with or without a byte order mark.
@@ -92,6 +92,14 @@ class Source:
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_opened": None}
+
+
+def _read(descriptor: int, size: int, offset: int) -> bytes:
+    """Up to `size` bytes from an offset on. The system gives no more than 2 GB at a time."""
+    data = os.pread(descriptor, size, offset)
+    while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
+        data += more
+    return data
 
 
 def _files(root: Path) -> Iterator[str]:

@@ -208,6 +208,13 @@ def test_each_fault_has_its_reason(tmp_path):
     assert schema["counts"]["test"] == 12
 
 
+def test_a_film_whose_middle_is_even_is_not_blank():
+    greys = film(1)
+    greys[HEIGHT // 2] = 7
+    formed = data.data(SIZE)
+    assert any(formed.features(Candidate("", "", ""), formed.decoded(png(greys)))["image"])
+
+
 def test_dicom_that_nothing_here_decodes_is_named(tmp_path):
     whole = dicom(film(1), syntax="1.2.840.10008.1.2.1")
     found = pydicom.dcmread(io.BytesIO(whole))

@@ -148,7 +148,7 @@ class Data:
         """The picture as uint8 greys, row by row, and whether it was mirrored; raises Rejection."""
         columns, rows = decoded.image.size
         middle = decoded.image.crop((0, rows // 2, columns, rows // 2 + 1))
-        if _even(middle) and _even(decoded.image):  # One row nearly always shows that there is something.
+        if _even(middle) and _even(decoded.image):  # A row is quickly read.
             darkest, _ = middle.getextrema()
             raise Rejection("nothing in the image", f"every pixel is {darkest:.0f} of {decoded.highest}")
         image, mirrored = prepared(decoded, self._height, self._width)

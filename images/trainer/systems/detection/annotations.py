@@ -63,10 +63,10 @@ def of_voc(data: bytes) -> Annotation:
     root = _tree(data)
     if root.tag != "annotation":
         raise Malformed(f"its root is <{root.tag}>, not <annotation>")
-    size = tuple(_whole(_inside(root, "size", side)) for side in ("width", "height"))
+    width, height = _whole(_inside(root, "size", "width")), _whole(_inside(root, "size", "height"))
     return Annotation(
         file=(root.findtext("filename") or "").strip(),
-        size=(size[0], size[1]) if all(size) else None,
+        size=(width, height) if width and height else None,
         objects=tuple(map(_object, root.findall("object"))),
         database=(_inside(root, "source", "annotation") or _inside(root, "source", "database")).strip(),
     )
