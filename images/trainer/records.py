@@ -56,9 +56,10 @@ def example(*entries: bytes) -> bytes:
     return b"".join((_FIELD_1, _varint(sum(map(len, entries))), *entries))
 
 
-def framed(data: bytes) -> bytes:
-    """Frames one record: its length and its data, each followed by a masked CRC-32C."""
-    return b"".join(_frame(data))
+def framed(data: bytes) -> tuple[bytes, ...]:
+    """One record in the parts that make its frame: its length and its data, each followed by a masked CRC-32C."""
+    length = struct.pack("<Q", len(data))
+    return length, _masked_crc(length), data, _masked_crc(data)
 
 
 def write(path: str | os.PathLike[str], examples: Iterable[bytes]) -> None:
@@ -70,7 +71,7 @@ def write(path: str | os.PathLike[str], examples: Iterable[bytes]) -> None:
     """
     with open(path, "wb", buffering=1 << 20) as file:
         for data in examples:
-            file.writelines(_frame(data))
+            file.writelines(framed(data))
 
 
 def read(data: bytes) -> Iterator[dict[str, list[bytes] | list[int] | list[float]]]:
@@ -196,11 +197,6 @@ def _varint_at(data: bytes, at: int) -> tuple[int, int]:
 
 def _signed(number: int) -> int:
     return number - (1 << 64) if number >= 1 << 63 else number
-
-
-def _frame(data: bytes) -> tuple[bytes, ...]:
-    length = struct.pack("<Q", len(data))
-    return length, _masked_crc(length), data, _masked_crc(data)
 
 
 def _entry(name: str, value: Value) -> tuple[bytes, bytes]:

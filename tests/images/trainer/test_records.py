@@ -30,6 +30,11 @@ def tf():
     return tensorflow
 
 
+def framed(data: bytes) -> bytes:
+    """A record as it stands in a file."""
+    return b"".join(records.framed(data))
+
+
 def parsed(tf, data: bytes) -> dict[str, object]:
     """What TensorFlow reads: name -> bytes, or a list of numbers."""
     result: dict[str, object] = {}
@@ -125,11 +130,11 @@ def test_numbers_that_are_not_packed_are_read(tf):
     entry = b"\x0a\x01n\x12" + bytes((len(feature),)) + feature
     message = records.example(b"\x0a" + bytes((len(entry),)) + entry)
     assert parsed(tf, message) == {"n": [7, -1]}
-    assert list(records.read(records.framed(message))) == [{"n": [7, -1]}]
+    assert list(records.read(framed(message))) == [{"n": [7, -1]}]
 
 
 WHOLE = b"".join(
-    records.framed(records.example(records.features({"label": [n], "image": bytes(20), "x": [0.5]}))) for n in range(3)
+    framed(records.example(records.features({"label": [n], "image": bytes(20), "x": [0.5]}))) for n in range(3)
 )
 
 
@@ -157,7 +162,7 @@ def test_a_changed_byte_never_goes_unnoticed(place, change):
 @given(st.binary(max_size=200))
 def test_a_record_of_anything_is_an_example_or_damaged(data):
     try:
-        (found,) = records.read(records.framed(data))
+        (found,) = records.read(framed(data))
     except records.Damaged:
         return
     assert all(isinstance(name, str) and isinstance(values, list) for name, values in found.items())
@@ -170,7 +175,7 @@ def test_a_changed_example_is_read_as_tensorflow_reads_it_or_refused(tf, place, 
     message = bytearray(WHOLE[12 : len(WHOLE) // 3 - 4])
     message[place] = value
     try:
-        (found,) = records.read(records.framed(bytes(message)))
+        (found,) = records.read(framed(bytes(message)))
     except records.Damaged:
         return
     theirs = tf.train.Example.FromString(bytes(message)).features.feature
@@ -181,4 +186,4 @@ def test_a_changed_example_is_read_as_tensorflow_reads_it_or_refused(tf, place, 
 
 def test_a_number_without_end_is_refused_at_once():
     with pytest.raises(records.Damaged):
-        list(records.read(records.framed(b"\xff" * 10_000_000)))
+        list(records.read(framed(b"\xff" * 10_000_000)))

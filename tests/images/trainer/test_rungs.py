@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import subprocess
 import sys
@@ -12,11 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from images.trainer import hyperparameters as spaces
 from images.trainer import rungs
-from images.trainer.trial import trial
-
-FLOWERS = {"hidden_units": "16", "learning_rate": "0.02", "batch_size": "16", "dropout": "0.1", "activation": "tanh"}
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(1, []), (3, []), (4, [3]), (9, [3]), (10, [3, 9]), (28, [3, 9, 27])])
@@ -55,15 +50,3 @@ def test_many_at_once_read_whole_notes_only(tmp_path: Path) -> None:
     ]
     assert [process.communicate()[1] for process in running] == [""] * 3
     assert sorted(path.name for path in (tmp_path / "299").iterdir()) == ["0.loss", "1.loss", "2.loss"]
-
-
-def test_a_trial_that_is_behind_ends_there(
-    tmp_path: Path, iris_examples: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("CLOUD_ML_HP_METRIC_FILE", f"{tmp_path}/output.metric")
-    chosen = spaces.parse(spaces.of("iris"), FLOWERS)
-    rungs.compare(tmp_path / "rungs", "an earlier one", 3, 1e-9)
-    trial("iris", str(iris_examples), chosen, epochs=5, seed=1, shared=f"{tmp_path}/rungs")
-    assert "place 2 of 2 after epoch 3: ending here" in capsys.readouterr().out
-    steps = [json.loads(line)["global_step"] for line in (tmp_path / "output.metric").read_text().splitlines()]
-    assert steps == ["3"]

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from images.trainer import hyperparameters as spaces
+from images.trainer import rungs
 from images.trainer.trial import trial
 
 WORDS = {
@@ -62,6 +63,15 @@ def test_a_trial_of_one_epoch_reports_it(tmp_path, iris_examples, monkeypatch):
     monkeypatch.setenv("CLOUD_ML_HP_METRIC_FILE", f"{tmp_path}/output.metric")
     trial("iris", str(iris_examples), spaces.parse(spaces.of("iris"), FLOWERS), epochs=1, seed=1)
     assert [line["global_step"] for line in reports(tmp_path / "output.metric")] == ["1"]
+
+
+def test_a_trial_that_is_behind_ends_there(tmp_path, iris_examples, monkeypatch, capsys):
+    monkeypatch.setenv("CLOUD_ML_HP_METRIC_FILE", f"{tmp_path}/output.metric")
+    chosen = spaces.parse(spaces.of("iris"), FLOWERS)
+    rungs.compare(tmp_path / "rungs", "an earlier one", 3, 1e-9)
+    trial("iris", str(iris_examples), chosen, epochs=5, seed=1, shared=f"{tmp_path}/rungs")
+    assert "place 2 of 2 after epoch 3: ending here" in capsys.readouterr().out
+    assert [line["global_step"] for line in reports(tmp_path / "output.metric")] == ["3"]
 
 
 def test_stopping_early_is_quiet_and_keeps_what_was_reported(tmp_path, iris_examples):

@@ -182,10 +182,12 @@ class Data:
         """The picture in its canvas, uint8 colours row by row, and its boxes."""
         letterbox = Letterbox.of((decoded.height, decoded.width), self._canvas)
         scaled = decoded.resize(letterbox.scaled[::-1], Image.Resampling.BILINEAR)
+        canvas = Image.new("RGB", self._canvas[::-1], (GREY, GREY, GREY))
+        canvas.paste(scaled, letterbox.offset[::-1])
         framed = self._framed[candidate.key]
         rest = self._most - len(framed)
         return {
-            "image": _on_grey(scaled, letterbox.offset, self._canvas),
+            "image": canvas.tobytes(),
             "size": [decoded.height, decoded.width],
             "boxes": [side for each in framed for side in letterbox.into(each.box)] + [0.0] * 4 * rest,
             "classes": [each.number for each in framed] + [-1] * rest,
@@ -318,17 +320,6 @@ def data(settings: Mapping[str, int]) -> Data:
     return Data(
         settings.get("height", HEIGHT), settings.get("width", WIDTH), faces_only=bool(settings.get("faces_only", 1))
     )
-
-
-def _on_grey(picture: Image.Image, offset: tuple[int, int], canvas: tuple[int, int]) -> bytes:
-    """The colours of a canvas, row by row; a picture lies in it so many (rows, columns) from its upper left corner."""
-    (height, width), (above, left) = canvas, offset
-    if picture.width < width:
-        rows = Image.new("RGB", (width, picture.height), (GREY, GREY, GREY))
-        rows.paste(picture, (left, 0))
-        picture = rows
-    row = bytes((GREY,)) * (3 * width)
-    return b"".join((row * above, picture.tobytes(), row * (height - above - picture.height)))
 
 
 def _said(box: Box, size: tuple[float, float] | None = None) -> str:
