@@ -100,9 +100,12 @@ def closure(modules: set[str]) -> set[str]:
     graph = _graph()
     for module in sorted(modules - graph.modules):
         raise FileNotFoundError(f"module {module} is in the stage table of {__name__} but not in {_package_folder()}")
-    found = modules.union(*(graph.find_upstream_modules(module) for module in modules))
-    parents = {".".join(parts[:size]) for parts in (name.split(".") for name in found) for size in range(1, len(parts))}
-    return found | parents
+    waiting, found = set(modules), set()
+    while waiting:
+        found.add(name := waiting.pop())
+        package = name.rpartition(".")[0]
+        waiting |= {*graph.find_modules_directly_imported_by(name), *([package] if package else [])} - found
+    return found
 
 
 def _file(module: str) -> Path:

@@ -69,6 +69,11 @@ def test_editing_the_space_changes_who_searches_and_who_trains(house: Path) -> N
     assert found.isdisjoint({"ingest", "deploy", "serve"})
 
 
+def test_what_a_package_imports_counts_for_all_within_it(house: Path) -> None:
+    without = {"champion", "deploy", "snapshot", "requests", "notify"}
+    assert set(STAGES) - changed(house, "images/frameworks.py") == without
+
+
 def test_another_system_changes_nothing(house: Path) -> None:
     before = tags(house)
     shutil.copytree(house / "images/trainer/systems/crnn", house / "images/trainer/systems/other")

@@ -123,7 +123,8 @@ def test_an_image_holds_its_code_and_locked_packages_and_no_tools(
     canonical = {f"{re.sub(r'[-_.]+', '-', name).lower()}@{version}" for name, version in packages}
     assert canonical == locked(house, which)
     assert not tools and not pip and not secret and user == 1000
-    assert set(code) == {"__init__.py", "executor.py", which, *(["trainer"] if which == "launcher" else [])}
+    shared = {"__init__.py", "executor.py", "frameworks.py"}
+    assert set(code) == shared | {which} | ({"trainer"} if which == "launcher" else set())
 
 
 def test_nothing_of_this_machine_is_in_a_layer(engine: DockerClient, one_of_each: dict[str, str]) -> None:
