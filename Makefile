@@ -32,10 +32,10 @@ RUN      := $(VENV)/bin/python
 READY    := $(VENV)/ready-$(shell cat requirements.lock setup.cfg | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock sample compile run predict request scale lineage rollback logs schedule schedules cost prune images audit test test-releases test-docker lint bench soak console status stop clean
+.PHONY: help setup lock sample compile run predict request scale lineage rollback logs schedule schedules cost prune images audit test test-systems test-releases test-docker lint bench soak console status stop clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PIPELINE=crnn          which system              DATA=/some/folder   train on your own data"
 	@echo "  PIPELINE=crnn_monitor  its requests, watched"
@@ -116,11 +116,16 @@ images: $(READY) ## Build the container images that are missing (IMAGE, DEVICE, 
 audit: $(READY) ## Look for known vulnerabilities in what the images hold
 	@$(RUN) -m pipelines audit
 
-test: $(READY) ## Run every test but those of containers and of whole releases, the pipelines end to end included
-	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/e2e/releases
+TESTS = $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test: $(READY) ## Run the tests: all of the code, and crnn end to end (a quarter of an hour)
+	@$(TESTS) --ignore=tests/e2e/systems --ignore=tests/e2e/releases
+
+test-systems: $(READY) ## Take each other system, and one that a test adds, from its sample to an endpoint that answers
+	@$(TESTS) tests/e2e/systems
 
 test-releases: $(READY) ## Take each system through its releases while somebody predicts (about half an hour)
-	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/e2e/releases
+	@$(TESTS) tests/e2e/releases
 
 test-docker: $(READY) ## Build the images, and run pipelines in their containers (skips where no engine can start)
 	@$(RUN) -m tests.docker

@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.checkouts import Checkout
 
-EPOCHS = 8
+EPOCHS = 5
 SMALL = f"ARGS=max_trials=1 parallel_trials=1 trial_epochs=1 trial_examples=200 train_epochs={EPOCHS} highest_error=1"
 Found = TypeVar("Found")
 

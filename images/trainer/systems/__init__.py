@@ -9,5 +9,5 @@ How to add a system, here called `shapes`; nothing that exists is edited but two
 3. A section `shapes` in `pipelines/settings/local.yaml` and `production.yaml`: the values of the graph's parameters.
 
 Then `make run PIPELINE=shapes` works, and images, caching, `make predict` and `make lineage` with it. The smallest
-system there is, which a test adds and runs in this way: `tests/e2e/quadrants/`.
+system there is, which a test adds and runs in this way: `tests/e2e/systems/quadrants/`.
 """

@@ -60,7 +60,8 @@ def test_from_an_endpoint_to_the_source_data(window: Callable[..., Window], endp
         >= {"source": 1, "artifact": 1, "ingest": 1, "examples": 1, "train": 1, "model": 1, "finder": 1}.items()
     )
     assert page.locator(".node.chosen .title").text_content() == "model"
-    page.wait_for_function("[...document.querySelectorAll('svg [data-digest]')].every((each) => each.textContent)")
+    every = "() => [...document.querySelectorAll('svg [data-digest]')].every((each) => each.textContent)"
+    page.wait_for_function(every)
     digests = page.locator("svg [data-digest]").all_text_contents()
     assert all(re.fullmatch("[0-9a-f]{8}", digest) for digest in digests)
     check(page)
@@ -88,7 +89,7 @@ def test_lineage_goes_across_runs_and_unfolds_on_click(window: Callable[..., Win
     page.reload()
     assert page.locator(".node").count() == before + 1
     page.get_by_role("link", name="Fold examples").click()
-    page.wait_for_function(f"document.querySelectorAll('.node').length === {before}")
+    page.wait_for_function(f"() => document.querySelectorAll('.node').length === {before}")
     page.get_by_role("link", name="Half").click()
     page.wait_for_url("**zoom=50**")
     page.get_by_role("link", name="All of it").click()

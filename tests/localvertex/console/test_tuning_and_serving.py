@@ -54,7 +54,7 @@ def test_a_tuning_job_is_watched_and_told(window: Callable[..., Window], console
     assert page.locator("#best-trial").inner_text() == f"trial {best}"
     page.get_by_role("link", name="Best first").click()
     page.wait_for_url("**order=result")
-    page.wait_for_function(f"document.querySelector('#trials tbody th').innerText.startsWith('{best}')")
+    page.wait_for_function(f"() => document.querySelector('#trials tbody th').innerText.startsWith('{best}')")
     stopped = page.locator("#trials tbody tr", has_text="stopped").count()
     assert page.locator("#charts .end[d*='m0']").count() >= stopped > 0, "a cross where each was stopped"
     assert page.get_by_role("group", name="loss of each trial, step by step").locator("a").count() >= len(scores)
