@@ -150,6 +150,7 @@ class ConsoleFrontend:
         """Server-sent events: blocks of a page, first all of them and then what has changed, until nothing will."""
         shown: dict[str, str] = {}
         ended = False
+        await asyncio.sleep(LOOK_SECONDS)  # the page has only just been made, and is still being drawn
         while not ended:
             began = time.monotonic()
             try:

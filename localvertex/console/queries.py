@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,19 +89,40 @@ def newest_of(store: Store, path: str, text: str, limit: int = PAGE, before: int
         path: of the facet, `pipeline_name` or `schedule_name`.
         text: which.
     """
-    query = sa.select(facets.c.resource).where(
+    return _summaries(store, _ids_of(path, text, limit, before))
+
+
+def newest_of_each(store: Store, path: str, texts: Sequence[str], limit: int) -> dict[str, list[Summary]]:
+    """The newest runs of each of several pipelines or schedules, by which; the arguments are as above."""
+    found: dict[str, list[Summary]] = {text: [] for text in texts}
+    if texts:
+        parts = [sa.select(_ids_of(path, text, limit).subquery()) for text in texts]
+        with store.read() as connection:
+            owners: dict[int, str] = dict(connection.execute(sa.union_all(*parts)).tuples().all())
+        for each in _read(store, owners):
+            found[owners[each.id]].append(each)
+    return found
+
+
+def _ids_of(path: str, text: str, limit: int, before: int = 0) -> sa.Select[Any]:
+    query = sa.select(facets.c.resource, facets.c.text).where(
         facets.c.kind == kind_of(PipelineJob), facets.c.path == path, facets.c.text == text
     )
     if before:
         query = query.where(facets.c.resource < before)
-    return _summaries(store, query.order_by(facets.c.resource.desc()).limit(limit))
+    return query.order_by(facets.c.resource.desc()).limit(limit)
 
 
 def _summaries(store: Store, ids: sa.Select[Any]) -> list[Summary]:
     # In two steps: the ids are found in an index, and only then are rows read, which are large.
     with store.read() as connection:
         found = connection.execute(ids).scalars().all()
-        rows = connection.execute(sa.select(*_COLUMNS).where(resources.c.id.in_(found))).all()
+    return _read(store, found)
+
+
+def _read(store: Store, ids: Collection[int]) -> list[Summary]:
+    with store.read() as connection:
+        rows = connection.execute(sa.select(*_COLUMNS).where(resources.c.id.in_(ids))).all()
     return sorted((Summary(*row) for row in rows), key=lambda each: -each.id)
 
 

@@ -63,13 +63,11 @@ class HomePage:
         return Page("home.html", "Home", values, live=("working", "pipelines", "services", "disk"))
 
     def _pipelines(self) -> list[dict[str, Any]]:
+        pipelines = queries.pipelines(self._store)
+        latest = queries.newest_of_each(self._store, "pipeline_name", [each.name for each in pipelines], _LATEST)
         return [
-            {
-                "name": each.name,
-                "count": each.runs,
-                "latest": [listed(run) for run in queries.newest_of(self._store, "pipeline_name", each.name, _LATEST)],
-            }
-            for each in queries.pipelines(self._store)
+            {"name": each.name, "count": each.runs, "latest": [listed(run) for run in latest[each.name]]}
+            for each in pipelines
         ]
 
     def _working(self) -> list[dict[str, Any]]:

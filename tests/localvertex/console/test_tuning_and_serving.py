@@ -178,6 +178,7 @@ def test_json_is_asked_and_counted(
     page.wait_for_selector("#endpoint:enabled")
     page.set_input_files("#file", tmp_path / "rows.csv")
     written = page.get_by_label("Instances, a list in JSON")
+    page.wait_for_function("(area) => area.value.includes('small')", arg=written.element_handle())
     assert json.loads(written.input_value()) == [{"size": 1.5, 'a "name"': "small"}, {"size": 2, 'a "name"': "3"}]
     page.get_by_role("button", name="Ask").click()
     page.get_by_text("Instance 2").wait_for()
