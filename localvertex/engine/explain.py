@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from typing import Any
 
+import sqlalchemy as sa
 from google.api_core import exceptions
 from google.cloud.aiplatform_v1.types import PipelineJob
 from google.protobuf import json_format
@@ -19,7 +20,7 @@ from localvertex.engine.cache import Fingerprint, flaw_noticed
 from localvertex.engine.journal import Journal, Record
 from localvertex.engine.spec import Component, Importer, Pipeline, Task, read
 from localvertex.engine.values import State
-from localvertex.store import Store
+from localvertex.store import Store, facets, kind_of, resources
 
 _LONGEST = 80
 
@@ -162,8 +163,19 @@ class Explainer:
             and each.created < record.created
             and each.fingerprint
         ]
-        jobs = {str(job.name): job for job in self._store.find_all(PipelineJob, sorted({each.job for each in alike}))}
-        return [each for each in alike if each.job in jobs and _pipeline_name(jobs[each.job]) == pipeline.name]
+        runs = self._runs_of(pipeline.name, {each.job for each in alike})
+        return [each for each in alike if each.job in runs]
+
+    def _runs_of(self, pipeline: str, jobs: Collection[str]) -> set[str]:
+        """Which of these are runs of the pipeline, without reading them: they are large, and one may be damaged."""
+        query = (
+            sa.select(resources.c.name)
+            .join(facets, facets.c.resource == resources.c.id)
+            .where(resources.c.kind == kind_of(PipelineJob), resources.c.name.in_(jobs))
+            .where(facets.c.path == "pipeline_name", facets.c.text == pipeline)
+        )
+        with self._store.read() as connection:
+            return set(connection.execute(query).scalars())
 
     def _told(
         self, record: Record, reason: str, compared: Record | None = None, found: Sequence[Difference] = ()
@@ -314,11 +326,6 @@ def _maker(path: str, artifact: str, pipeline: Pipeline) -> str:
 def _any_iteration(path: str) -> str:
     """An SQL LIKE pattern: iterations of a loop are alike."""
     return re.sub(r"(?<=/)\d+(?=/|$)", "%", path)
-
-
-def _pipeline_name(job: PipelineJob) -> str:
-    info = PipelineJob.pb(job).pipeline_spec.fields["pipelineInfo"].struct_value
-    return str(info.fields["name"].string_value)
 
 
 def _first_change(before: Any, after: Any) -> tuple[Any, Any]:

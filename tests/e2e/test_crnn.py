@@ -55,7 +55,7 @@ print(json.dumps({"tasks": tasks, "cer": float(scores["metric.cer"].iloc[0]), "l
 
 @pytest.fixture(scope="module")
 def cold(checkout: Checkout) -> dict[str, Any]:
-    checkout.make("sample", "PIPELINE=crnn", "COUNT=4000")
+    checkout.make("sample", "PIPELINE=crnn", "COUNT=3000")
     return checkout.run("crnn", SMALL)
 
 

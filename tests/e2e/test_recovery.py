@@ -22,7 +22,7 @@ Found = TypeVar("Found")
 
 @pytest.fixture(scope="module")
 def sampled(checkout: Checkout) -> Checkout:
-    checkout.make("sample", "PIPELINE=crnn", "COUNT=1500")
+    checkout.make("sample", "PIPELINE=crnn", "COUNT=1000")
     return checkout
 
 

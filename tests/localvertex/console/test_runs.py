@@ -297,6 +297,16 @@ def test_what_cannot_be_shown_is_a_page_that_says_what_to_do(
     window.complaints.clear()  # which a browser makes of each status
 
 
+def test_a_run_that_cannot_be_read_breaks_no_page_of_another(
+    window: Window, console: Console, finished: list[str]
+) -> None:
+    with damaged(console, finished[0]):
+        for path, query in ((finished[1], {"task": "score"}), ("runs", {}), ("", {})):
+            window.open(path, **query)
+            assert window.page.get_by_role("heading", name="This page is broken").count() == 0, path
+            assert not query or window.page.get_by_role("heading", name="Why").is_visible()
+
+
 def test_runs_are_compared(window: Window, finished: list[str], failed: str) -> None:
     page = window.open("runs", pipeline="lively")
     for name in ("finished-1", "finished-2"):
