@@ -1,7 +1,7 @@
 """Reads handwritten words: a folder of word images becomes an endpoint that answers with their text.
 
 Trains: a convolutional network over 32x128 images, with CTC, its hyperparameters searched first.
-Takes: 4 to 5 minutes on 2 CPU cores for the sample of 10,000 words (settings/local.yaml).
+Takes: 4 to 6 minutes on 2 CPU cores for the sample of 10,000 words (settings/local.yaml).
 Expect: on the sample, a character error rate of about 2 % on words of writers that training never saw.
 Run: make run PIPELINE=crnn                    the sample, made first when it is missing
      make run PIPELINE=crnn DATA=<folder>      your own: `words.txt` and `words/`, or `words_metadata.csv`
