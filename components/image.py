@@ -103,8 +103,7 @@ def closure(modules: set[str]) -> set[str]:
     waiting, found = set(modules), set()
     while waiting:
         found.add(name := waiting.pop())
-        package = name.rpartition(".")[0]
-        waiting |= {*graph.find_modules_directly_imported_by(name), *([package] if package else [])} - found
+        waiting |= {name.rpartition(".")[0], *graph.find_modules_directly_imported_by(name)} - {""} - found
     return found
 
 

@@ -10,10 +10,10 @@ import pytest
 LOOKED_FOR = {"sklearn", "matplotlib", "pandas", "jax"}
 
 
-def loaded(first, after="", **environment):
-    """What of these packages a process has, once it has imported ours, `first` and Keras, and then `after`."""
+def loaded(before="", after="", **environment):
+    """The backend, and which of these packages a process has that runs `before`, imports Keras, and runs `after`."""
     code = (
-        f"import json, sys{first}\nimport images.trainer\nimport keras, tensorflow as tf\n{after}\n"
+        f"import json, sys\n{before}\nimport images.trainer\nimport keras, tensorflow\n{after}\n"
         f"print(json.dumps([keras.backend.backend(), sorted(sys.modules.keys() & {LOOKED_FOR})]))"
     )
     made = subprocess.run(
@@ -25,19 +25,19 @@ def loaded(first, after="", **environment):
 
 
 def test_they_are_imported_alone():
-    assert loaded("") == ("tensorflow", set())
+    assert loaded() == ("tensorflow", set())
 
 
 def test_the_backend_is_not_hidden():
-    assert loaded("", KERAS_BACKEND="jax") == ("jax", {"jax"})
+    assert loaded(KERAS_BACKEND="jax") == ("jax", {"jax"})
 
 
 def test_the_others_are_there_before_and_after():
     use = "import sklearn.base, matplotlib.figure\nassert pandas.DataFrame({'a': [1]}).shape == (1, 1)"
-    assert loaded(", pandas", use) == ("tensorflow", {"pandas", "sklearn", "matplotlib"})
+    assert loaded("import pandas", use) == ("tensorflow", {"pandas", "sklearn", "matplotlib"})
 
 
 def test_one_that_is_missing_is_still_missed(tmp_path):
     (tmp_path / "tensorflow.py").write_text("raise ImportError('broken')")
     with pytest.raises(AssertionError, match="broken"):
-        loaded("", PYTHONPATH=str(tmp_path))
+        loaded(PYTHONPATH=str(tmp_path))
