@@ -14,7 +14,7 @@ STAGES = {"ingest", "tune", "train", "evaluate", "export", "challenge", "deploy"
 # What is in the source, what the endpoint serves, how the run went: no cache can know.
 LOOKS = {"snapshot", "champion", "notify"}
 # Enough words and epochs to tell a good trial from a bad one and to learn to read; the README has the full score.
-SMALL = "ARGS=max_trials=2 trial_epochs=1 trial_examples=2000 train_epochs=5"
+SMALL = "ARGS=max_trials=2 trial_epochs=2 trial_examples=3000 train_epochs=6"
 SDK_RUN = """
 import json, sys
 from google.cloud import aiplatform
