@@ -21,13 +21,13 @@ import numpy as np
 import tensorflow as tf
 
 from images.executor import UserError
-from images.trainer import examples, roles
+from images.trainer import examples, roles, workers
 from images.trainer.backends import backend
+from images.trainer.optimizers import optimizer
 from images.trainer.replicas import Replicas
 
-WARMUP_SHARE = 0.05
-WEIGHT_DECAY = 0.004
 VALIDATION_BATCH = 256
+PREFETCHED = 2  # batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,11 +221,11 @@ class Learner:
         """An epoch's batches, or of each batch the part that is this replica's."""
         streams = [self._stream(epoch, index) for index in self._own_streams]
         if len(streams) == 1:
-            return streams[0].prefetch(tf.data.AUTOTUNE)
+            return streams[0].prefetch(PREFETCHED)
         joined = tf.data.Dataset.zip(*streams).map(
             lambda *parts: tuple(_joined(values) for values in zip(*parts, strict=True))
         )
-        return joined.prefetch(tf.data.AUTOTUNE)
+        return joined.prefetch(PREFETCHED)
 
     def _stream(self, epoch: int, index: int) -> tf.data.Dataset:
         seed = self._seed * 10_007 + epoch
@@ -241,7 +241,7 @@ class Learner:
         def pair(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
             return self._pair(batch, tf.stack([tf.constant(seed, tf.int64), step * self._streams + index]))  # type: ignore[no-any-return]
 
-        return batches.enumerate().map(pair, num_parallel_calls=tf.data.AUTOTUNE)
+        return batches.enumerate().map(pair, num_parallel_calls=workers.cores())
 
     def _training_pair(self, batch: dict[str, tf.Tensor], seeds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """What the network learns from of a batch, changed at random."""
@@ -257,58 +257,3 @@ def _joined(parts: Sequence[tf.Tensor]) -> tf.Tensor:
         longest = tf.reduce_max([tf.shape(part)[1] for part in parts])
         parts = [tf.pad(part, [[0, 0], [0, longest - tf.shape(part)[1]]]) for part in parts]
     return tf.concat(parts, axis=0)
-
-
-def optimizer(
-    learning_rate: float, steps: int, kind: str = "adamw", schedule: str = "cosine"
-) -> keras.optimizers.Optimizer:
-    """What takes the steps.
-
-    Args:
-        learning_rate: the highest; the rate rises to it at first.
-        steps: of the whole training.
-        kind: adamw, momentum or rmsprop.
-        schedule: of the rate: cosine (Loshchilov and Hutter, 2017) falls to nothing in `steps`; exponential halves
-            every tenth of them; constant stays.
-    """
-    rate = _schedule(learning_rate, steps, schedule)
-    common: dict[str, Any] = {"weight_decay": WEIGHT_DECAY, "global_clipnorm": 5.0}
-    if kind == "momentum":
-        return keras.optimizers.SGD(rate, momentum=0.9, **common)
-    if kind == "rmsprop":
-        return keras.optimizers.RMSprop(rate, momentum=0.9, **common)
-    return keras.optimizers.AdamW(rate, **common)
-
-
-def _schedule(highest: float, steps: int, schedule: str) -> keras.optimizers.schedules.LearningRateSchedule:
-    warmup = max(1, round(WARMUP_SHARE * steps))
-    if schedule == "cosine":
-        return keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=highest / 25,
-            decay_steps=max(1, steps - warmup),
-            warmup_target=highest,
-            warmup_steps=warmup,
-        )
-    return _Warmed(highest, warmup, max(1, steps // 10) if schedule == "exponential" else 0)
-
-
-class _Warmed(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises to the highest rate at first, then halves every so many steps, or stays.
-
-    Args:
-        highest: rate.
-        warmup: steps in which it rises.
-        halving: steps in which it halves; 0: never.
-    """
-
-    def __init__(self, highest: float, warmup: int, halving: int) -> None:
-        self.highest, self.warmup, self.halving = highest, warmup, halving
-
-    def __call__(self, step: Any) -> Any:
-        step = keras.ops.cast(step, "float32")
-        rising = keras.ops.minimum(1.0, (step + 1.0) / self.warmup)
-        halvings = keras.ops.maximum(0.0, step - self.warmup) / self.halving if self.halving else 0.0
-        return self.highest * rising * 0.5**halvings
-
-    def get_config(self) -> dict[str, Any]:
-        return {"highest": self.highest, "warmup": self.warmup, "halving": self.halving}

@@ -9,7 +9,6 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from images.trainer import learning
 from images.trainer.systems.detection import augmentation, losses, metrics, model, report
 from images.trainer.systems.detection.hyperparameters import Hyperparameters
 
@@ -129,17 +128,6 @@ def test_neighbouring_cells_are_one_detection(rows):
     assert answers["detection_classes"][0, 0] == 1
     assert answers["objects"].numpy().tolist() == [b"digit", b"nothing"]
     assert answers["confidence"].numpy()[1] == 0
-
-
-@pytest.mark.parametrize("kind", ["adamw", "momentum", "rmsprop"])
-@pytest.mark.parametrize("schedule", ["cosine", "exponential", "constant"])
-def test_rates_rise_and_then_follow_their_schedule(kind, schedule):
-    chosen = learning.optimizer(0.01, 100, kind, schedule)
-    assert type(chosen).__name__.lower() == {"momentum": "sgd"}.get(kind, kind)
-    rates = [float(chosen._learning_rate(step)) for step in (0, 5, 50, 99)]
-    assert rates[0] < rates[1]
-    assert rates[1] == pytest.approx(0.01, rel=0.05)
-    assert {"cosine": rates[3] < 1e-4, "exponential": 0 < rates[3] < 1e-3, "constant": rates[3] == rates[1]}[schedule]
 
 
 def truths_of(*pictures):
