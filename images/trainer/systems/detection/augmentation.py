@@ -38,8 +38,8 @@ def augment(
     size = tf.constant([height, width], tf.float32)
     # Where the middle of the picture comes to lie: a larger one may show any part of it, a smaller one be anywhere.
     middle = size / 2 + tf.transpose(draw[3:5]) * tf.abs(scale - 1.0) * size / 2
-    changed = recoloured(images, seed + 1, chosen.colour) if chosen.colour else tf.cast(images, tf.float32)
-    images = tf.saturate_cast(tf.round(_moved(changed, scale, mirrored, middle)), tf.uint8)
+    changed = recoloured(images, seed + 1, chosen.colour) if chosen.colour else images
+    images = tf.cast(tf.round(_moved(changed, scale, mirrored, middle)), tf.uint8)
     return images, moved_boxes(targets, scale, mirrored, middle, (height, width))
 
 
@@ -69,28 +69,24 @@ def moved_boxes(
 
 def recoloured(images: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tensor:
     """Changes brightness, contrast, saturation and tint: float32 [N, height, width, 3], from 0 to 255."""
-    count = tf.shape(images)[0]
-    draw = strength * tf.random.stateless_uniform([6, count, 1, 1, 1], seed, -1.0, 1.0)
-    pixels = tf.cast(images, tf.float32)
-    mean = tf.reduce_mean(pixels, axis=[1, 2], keepdims=True)
+    height, width = images.shape[1:3]
+    draw = strength * tf.random.stateless_uniform([6, tf.shape(images)[0], 1, 1], seed, -1.0, 1.0)
+    contrast, brightness, saturation = 1.0 + 0.5 * draw[0], 1.0 + 0.5 * draw[1], 1.0 + 0.8 * draw[5]
     tint = 1.0 + 0.25 * tf.concat([draw[2], draw[3], draw[4]], axis=-1)
-    pixels = (pixels - mean) * (1.0 + 0.5 * draw[0]) + mean * (1.0 + 0.5 * draw[1])
-    grey = tf.reduce_mean(pixels, axis=-1, keepdims=True)
-    return tf.clip_by_value((grey + (pixels - grey) * (1.0 + 0.8 * draw[5])) * tint, 0.0, 255.0)
+    pixels = tf.reshape(tf.cast(images, tf.float32), [-1, height * width, 3])
+    mean = tf.reduce_mean(pixels, axis=1, keepdims=True)
+    # Each of these is linear in a pixel's three colours: together they are one matrix a picture, and one pass.
+    mix = (saturation * tf.eye(3) + (1.0 - saturation) / 3.0) * tint
+    changed = pixels @ (contrast * mix) + (brightness - contrast) * (mean @ mix)
+    return tf.reshape(tf.clip_by_value(changed, 0.0, 255.0), tf.shape(images))
 
 
 def _moved(images: tf.Tensor, scale: tf.Tensor, mirrored: tf.Tensor, middle: tf.Tensor) -> tf.Tensor:
     height, width = images.shape[1:3]
-    down, across = 1.0 / scale[:, 0], mirrored / scale[:, 1]
-    none = tf.zeros_like(down)
+    size = tf.constant([height, width], tf.float32)
+    step = tf.stack([1.0 / scale[:, 0], mirrored / scale[:, 1]], axis=-1)
     # From a pixel's middle in the result to that in the picture: the box's edges lie half a pixel beside them.
-    right = width / 2 - across * middle[:, 1] + (across - 1.0) / 2
-    below = height / 2 - down * middle[:, 0] + (down - 1.0) / 2
-    transforms = tf.stack([across, none, right, none, down, below, none, none], axis=-1)
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=transforms,
-        output_shape=tf.constant([height, width]),
-        fill_value=GREY,
-        interpolation="BILINEAR",
-    )
+    first = size / 2 - step * middle + (step - 1.0) / 2
+    boxes = tf.concat([first, first + step * (size - 1.0)], axis=-1) / tf.tile(size - 1.0, [2])
+    every = tf.range(tf.shape(images)[0])
+    return tf.image.crop_and_resize(images, boxes, every, [height, width], extrapolation_value=GREY)
