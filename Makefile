@@ -118,7 +118,7 @@ audit: $(READY) ## Look for known vulnerabilities in what the images hold
 
 TESTS = $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: $(READY) ## Run the tests: all of the code, and crnn end to end (a quarter of an hour)
+test: $(READY) ## Run the tests: all of the code, and crnn end to end (13 minutes)
 	@$(TESTS) --ignore=tests/e2e/systems --ignore=tests/e2e/releases
 
 test-systems: $(READY) ## Take each other system, and one that a test adds, from its sample to an endpoint that answers

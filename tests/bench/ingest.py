@@ -1,9 +1,10 @@
-"""Ingest against a bare loop over its files, two processes against one, and reading against a plain read."""
+"""Ingest against a bare loop over its files, alone and in two processes, and reading against a plain read."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,15 @@ def bare(files: list[Path]) -> int:
         canvas[: image.height, : image.width] = np.asarray(image)
         total += canvas.size
     return total
+
+
+def at_once(processes: int, files: list[Path]) -> None:
+    """The bare loop over the same files in so many processes."""
+    started = [multiprocessing.Process(target=bare, args=(files,)) for _ in range(processes)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
 
 
 def plain_read(files: list[Path]) -> int:
@@ -65,18 +75,22 @@ def measurements() -> Iterator[Measurement]:
                 ingest("crnn", source, examples, {"width": WIDTH, "height": HEIGHT}, processes=processes)
 
             loop, core = best_seconds(lambda: bare(images), lambda: ingested(1), clock=time.process_time)
-            one, two = best_seconds(lambda: ingested(1), lambda: ingested(2))
+            one, two, alone, together = best_seconds(
+                lambda: ingested(1), lambda: ingested(2), lambda: at_once(1, images), lambda: at_once(2, images)
+            )
         yield at_least(
             "ingest, one process / bare decode-resize loop",
             loop / core,
             0.7,
             f"{WORDS / core:,.0f} words/s against {WORDS / loop:,.0f}, by CPU time",
         )
+        # Two cores of a cloud are often one that takes turns: what they can give is measured too.
+        gained, possible = one / two, 2 * alone / together
         yield at_least(
-            "ingest, two processes / one",
-            one / two,
-            1.6,
-            f"{WORDS / two:,.0f} words/s against {WORDS / one:,.0f}; {workers.cores()} cores here",
+            "ingest, two processes / one, of what two bare loops gain",
+            gained / possible,
+            0.85,
+            f"{gained:.2f} of {possible:.2f} times as many; {workers.cores()} cores here",
         )
         shards = sorted(examples.rglob("*.tfrecord"))
         plain, records = best_seconds(lambda: plain_read(shards), reader(shards))
