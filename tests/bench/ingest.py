@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import multiprocessing
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,12 +37,13 @@ def bare(files: list[Path]) -> int:
 
 
 def at_once(processes: int, files: list[Path]) -> None:
-    """The bare loop over the same files in so many processes."""
-    started = [multiprocessing.Process(target=bare, args=(files,)) for _ in range(processes)]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join()
+    """The bare loop over the same files in so many processes, of the pool that ingest has."""
+    with workers.Workers(files, processes) as pool:
+        deque(pool.map(_bare, range(processes)), maxlen=0)
+
+
+def _bare(files: list[Path], _: int) -> int:
+    return bare(files)
 
 
 def plain_read(files: list[Path]) -> int:
@@ -84,14 +85,16 @@ def measurements() -> Iterator[Measurement]:
             0.7,
             f"{WORDS / core:,.0f} words/s against {WORDS / loop:,.0f}, by CPU time",
         )
-        # Two cores of a cloud are often one that takes turns: what they can give is measured too.
-        gained, possible = one / two, 2 * alone / together
         yield at_least(
-            "ingest, two processes / one, of what two bare loops gain",
-            gained / possible,
-            0.85,
-            f"{gained:.2f} of {possible:.2f} times as many; {workers.cores()} cores here",
+            "ingest, two processes / one",
+            one / two,
+            1.6,
+            f"{WORDS / two:,.0f} words/s against {WORDS / one:,.0f}; {workers.cores()} cores here",
         )
+        # Two cores of a cloud are often one that takes turns: what they can give is measured too.
+        gained = 2 * alone / together
+        detail = f"{len(images) / alone:,.0f} words/s in one, {2 * len(images) / together:,.0f} in two"
+        yield Measurement("two bare loops at once / one", gained, "reported", True, detail)
         shards = sorted(examples.rglob("*.tfrecord"))
         plain, records = best_seconds(lambda: plain_read(shards), reader(shards))
         size = sum(shard.stat().st_size for shard in shards) / 1e6
