@@ -90,10 +90,10 @@ def batches(
     parse = _parser(json.dumps(schema["features"]), length_step)
     parsed = records.batch(batch_size).map(parse, num_parallel_calls=workers.cores(), deterministic=True)
     length = math.ceil(count(schema, split, limit) / batch_size) if steps is None else steps
-    return parsed.apply(tf.data.experimental.assert_cardinality(length)).with_options(_untuned())
+    return parsed.apply(tf.data.experimental.assert_cardinality(length)).with_options(untuned())
 
 
-def _untuned() -> tf.data.Options:
+def untuned() -> tf.data.Options:
     """Without tf.data's tuner: what ends waits until that looks again, after 10, 20, 40 ms and so on to a minute."""
     options = tf.data.Options()
     options.autotune.enabled = False

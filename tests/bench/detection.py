@@ -37,7 +37,7 @@ learner = Learner("detection", sys.argv[1], spaces.of("detection")(), epochs=4, 
 data = learner._training_data(1)
 network = learner.network
 network.fit(data.take(1), verbose=0)
-fixed = tf.data.Dataset.from_tensors(next(iter(data))).repeat({steps})
+fixed = tf.data.Dataset.from_tensors(next(iter(data))).repeat({steps}).with_options(data.options())
 best = {{}}
 for _ in range(3):
     for name, batches in (("fixed", fixed), ("read", data.take({steps}))):

@@ -55,12 +55,15 @@ def reader(files: list[Path]) -> Callable[[], int]:
     """A function that reads the same files as records, through TensorFlow, up to each image's raw pixels."""
     import tensorflow as tf
 
+    from images.trainer.examples import untuned
+
     wanted = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.VarLenFeature(tf.int64)}
     records = tf.data.TFRecordDataset([str(file) for file in files], num_parallel_reads=workers.cores())
     batches = records.batch(256).map(
         lambda batch: tf.io.decode_raw(tf.io.parse_example(batch, wanted)["image"], tf.uint8),
-        num_parallel_calls=tf.data.AUTOTUNE,
+        num_parallel_calls=workers.cores(),
     )
+    batches = batches.with_options(untuned())
     return lambda: sum(batch.shape[0] for batch in batches)
 
 

@@ -34,7 +34,7 @@ from tests.bench.measurement import best_seconds
 learner = Learner("ddsm", sys.argv[1], Hyperparameters(), 1, seed=1)
 batches = learner._training_data(1)
 steps = int(batches.cardinality())
-fixed = tf.data.Dataset.from_tensors(next(iter(batches))).repeat(steps)
+fixed = tf.data.Dataset.from_tensors(next(iter(batches))).repeat(steps).with_options(batches.options())
 fit = lambda data: learner._backend.fit(learner.network, data)
 fit(batches)
 both = lambda: fit(learner._training_data(1)), lambda: fit(fixed)
