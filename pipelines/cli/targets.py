@@ -16,8 +16,9 @@ from typing import Any
 
 from pipelines import UserError
 
-NO_NEWS = re.compile(r"is in a non-final state|^[IWE]\d{4} |absl::InitializeLog|^\s*$")
-"""Log lines not worth showing: a launcher that looks at its job once more, TensorFlow's remarks on the processor."""
+NO_NEWS = re.compile(r"is in a non-final state|^[IWE]\d{4} |absl::InitializeLog|^(error: |\s|$)")
+"""Log lines not worth showing: a launcher that looks at its job once more, TensorFlow's remarks on the processor, and
+the mistake with which a stage ends, which is told at the end of the run."""
 
 DEFAULT = "local"
 LOCALVERTEX = (sys.executable, "-m", "localvertex")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pipelines import UserError
-from pipelines.cli import graph, lineage, predict, run, source, summary, watch
+from pipelines.cli import graph, lineage, predict, run, source, summary, targets, watch
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,6 +47,22 @@ def test_a_mistake_is_one_message_and_exit_code_2(arguments: list[str], message:
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {message}")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_mistake_with_which_a_log_ends_is_no_news_while_the_run_is_watched() -> None:
+    said = ["epoch 1/2", "error: words.txt: 2 of 3 words are rejected", "  2 missing file", "", "the end"]
+    text = f"import json\nfor line in {said}: print(json.dumps({{'task': 'ingest', 'text': line}}), flush=True)"
+    heard, ended = [], threading.Event()
+
+    def hear(task: str, line: str) -> None:
+        heard.append((task, line))
+        if line == said[-1]:
+            ended.set()
+
+    there = targets.Target(name="here", settings="local", logs=(sys.executable, "-c", text))
+    with targets.following(there, "run", hear):
+        assert ended.wait(60)
+    assert heard == [("ingest", "epoch 1/2"), ("ingest", "the end")]
 
 
 def folder(path: Path, files: dict[str, bytes]) -> Path:
