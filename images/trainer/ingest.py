@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -45,12 +46,9 @@ _MOST_SAMPLE_BYTES = 1_400_000  # A prediction request takes 1.5 MB.
 _SECONDS_BETWEEN_LINES = 2.0
 
 
-class Stretch(NamedTuple):
-    """Where encoded features lie in the spill."""
-
-    file: str
-    offset: int
-    size: int
+# Plain tuples go from process to process: a named one is pickled by a call of Python, which took longer than all else.
+Stretch = tuple[str, int, int]
+"""Where encoded features lie in the spill: file, offset and size."""
 
 
 class Decoded(NamedTuple):
@@ -207,11 +205,15 @@ def data_of(system: str, settings: Mapping[str, int]) -> Data:
 
 def _decode_all(workers: Workers, count: int) -> Iterator[Decoded]:
     chunks = (range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
-    return itertools.chain.from_iterable(workers.map(_decode_chunk, chunks))
+    return itertools.starmap(Decoded, itertools.chain.from_iterable(workers.map(_decode_chunk, chunks)))
 
 
-def _decode_chunk(reading: Reading, chunk: range) -> list[Decoded]:
-    """Decodes some candidates in a worker process, onto the end of the process's own spill file."""
+def _decode_chunk(reading: Reading, chunk: range) -> list[tuple[Any, ...]]:
+    """Decodes some candidates in a worker process, onto the end of the process's own spill file.
+
+    Returns:
+        The fields of `Decoded` of each.
+    """
     name = str(os.getpid())
     results = []
     with open(reading.spill / name, "ab", buffering=1 << 20) as spill:
@@ -220,7 +222,7 @@ def _decode_chunk(reading: Reading, chunk: range) -> list[Decoded]:
             decoded, features = _decode(reading, reading.candidates[index], name, offset)
             spill.writelines(features)
             offset += sum(map(len, features))
-            results.append(decoded)
+            results.append(tuple(decoded))
     return results
 
 
@@ -242,7 +244,7 @@ def _decode(reading: Reading, candidate: Candidate, file: str, offset: int) -> t
         return Decoded(file_digest, b"", Rejection("file cannot be read", error.strerror or "")), ()
     except Rejection as rejection:
         return Decoded(file_digest, b"", rejection.bare()), ()
-    stretch = Stretch(file, offset, sum(map(len, features)))
+    stretch = file, offset, sum(map(len, features))
     summary = reading.data.summary(values) if hasattr(reading.data, "summary") else None
     return Decoded(file_digest, _digest(features[0]), stretch, row, summary), features
 
@@ -257,7 +259,7 @@ def _encoded_features(data: Data, values: Mapping[str, records.Value]) -> Sequen
 
 
 def _select(source: Source, data: Data, inputs: Sequence[Input], max_reject_share: float) -> Selection:
-    readable = [each for each in inputs if isinstance(each.decoded.stretch, Stretch)]
+    readable = [each for each in inputs if not isinstance(each.decoded.stretch, Rejection)]
     rejected = [
         Rejected(candidate, decoded.stretch) for candidate, decoded in inputs if isinstance(decoded.stretch, Rejection)
     ]
@@ -323,14 +325,16 @@ def _split(readable: Sequence[Input], data: Data) -> tuple[str, dict[str, list[I
 
 def _encoded(labels: Labels, inputs: Iterable[Input], rejected: list[Rejected]) -> Iterator[Member]:
     """Yields each input as a member of its split; one whose label cannot be encoded goes to `rejected`."""
+    encode = functools.cache(labels.encode)  # Equal labels are one object, which is pickled once a shard.
     for candidate, decoded in inputs:
         try:
-            label = labels.encode(candidate.label)
+            label = encode(candidate.label)
         except Rejection as why:
             rejected.append(Rejected(candidate, why.bare()))
         else:
-            assert isinstance(decoded.stretch, Stretch)
-            yield Member(candidate, {**candidate.notes, **label}, decoded.stretch)
+            assert not isinstance(decoded.stretch, Rejection)
+            noted = {**candidate.notes, **label} if candidate.notes else label
+            yield Member(candidate, noted, decoded.stretch)
 
 
 def _shards(folder: Path, members: Mapping[str, Sequence[Member]]) -> Iterator[Shard]:
@@ -348,13 +352,13 @@ def _shards(folder: Path, members: Mapping[str, Sequence[Member]]) -> Iterator[S
 def _write_shard(reading: Reading, shard: Shard) -> None:
     """Writes one shard in a worker process."""
     with contextlib.ExitStack() as spills:
-        names = {at.file for _, _, at in shard.examples}
+        names = {file for _, _, (file, _, _) in shard.examples}
         files = {name: spills.enter_context(open(reading.spill / name, "rb")).fileno() for name in names}
         records.write(
             shard.path,
             (
-                records.example(os.pread(files[at.file], at.size, at.offset), records.features({**label, "key": key}))
-                for key, label, at in shard.examples
+                records.example(os.pread(files[file], size, offset), records.features({**label, "key": key}))
+                for key, label, (file, offset, size) in shard.examples
             ),
         )
 

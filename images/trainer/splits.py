@@ -29,9 +29,12 @@ def joined(names: Sequence[str], contents: Sequence[Hashable]) -> list[str]:
 
     first_with: dict[Hashable, str] = {}
     for name, content in zip(names, contents, strict=True):
-        one, other = root(first_with.setdefault(content, name)), root(name)
-        parents[max(one, other)] = min(one, other)
-    return [root(name) for name in names]
+        first = first_with.setdefault(content, name)
+        if first != name:
+            one, other = root(first), root(name)
+            parents[max(one, other)] = min(one, other)
+    roots = {name: root(name) for name in parents}
+    return [roots[name] for name in names]
 
 
 def assigned(groups: Sequence[str], strata: Sequence[str] = (), given: Sequence[str] = ()) -> dict[str, str]:
@@ -64,9 +67,9 @@ def assigned(groups: Sequence[str], strata: Sequence[str] = (), given: Sequence[
     wanted = [split for split in (TEST, VALIDATION) if split not in fixed.values()]
     splits = {group: split for group, split in fixed.items() if split and (split != TRAIN or not wanted)}
     by_stratum: dict[str, Counter[str]] = {}
-    for group in groups:
+    for group, size in Counter(groups).items():
         if group not in splits:
-            by_stratum.setdefault(stratum_of[group], Counter())[group] += 1
+            by_stratum.setdefault(stratum_of[group], Counter())[group] = size
     for _, sizes in sorted(by_stratum.items()):
         splits |= _divided(sizes, wanted)
     return splits

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
+import operator
 import posixpath
 import unicodedata
 from collections import Counter
@@ -87,14 +87,18 @@ class Alphabet:
         often than writing. A small set is allowed its rare letters, digits and ASCII punctuation all the
         same.
         """
-        shown_by = Counter(character for label in labels for character in set(label))
+        shown_by: Counter[str] = Counter()
+        words = Counter(labels)
+        for label, times in words.items():
+            for character in set(label):
+                shown_by[character] += times
         few = len(labels) < _FEW_WORDS
         taught = {
             character
-            for character, words in shown_by.items()
-            if words >= _SEEN_OFTEN_ENOUGH or (few and character.isascii())
+            for character, shown in shown_by.items()
+            if shown >= _SEEN_OFTEN_ENOUGH or (few and character.isascii())
         }
-        return cls("".join(sorted(set().union(*(label for label in labels if taught.issuperset(label))))))
+        return cls("".join(sorted(set().union(*(label for label in words if taught.issuperset(label))))))
 
     def encode(self, label: str) -> dict[str, Value]:
         """The ids of a label's characters; raises Rejection for a character that is not in the alphabet."""
@@ -191,9 +195,9 @@ class Data:
         writers = dict(_iam_writers(source, f"{folder}{IAM_FORMS}"))
         seen: set[str] = set()
         for number, line in enumerate(_lines(source, f"{folder}{IAM_INDEX}"), start=1):
-            if not line.strip() or line.startswith("#"):
+            fields = line.split(maxsplit=_IAM_FIELDS - 1)
+            if not fields or line.startswith("#"):
                 continue
-            fields = line.strip().split(maxsplit=_IAM_FIELDS - 1)
             word = fields[0]
             parts = word.split("-")
             if len(parts) < 3 or len(fields) < _IAM_FIELDS - 1:
@@ -241,7 +245,7 @@ class Data:
             character = next(character for character in label if not character.isprintable())
             return Rejection(UNKNOWN_CHARACTER, f"{_named(character)} is not writing")
         # CTC puts a blank between two equal characters, so that they are not read as one.
-        needed = len(label) + sum(one == other for one, other in itertools.pairwise(label))
+        needed = len(label) + sum(map(operator.eq, label, label[1:]))
         available = frames(self._width)
         if needed > available:
             return Rejection("label too long for the image", f"needs {needed} frames of {available}")
