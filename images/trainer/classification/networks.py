@@ -1,8 +1,9 @@
 """Parts of networks that read pictures.
 
-The residual blocks are those of He et al., "Identity Mappings in Deep Residual Networks" (2016). The tutorial's network
-is that of TensorFlow's "Deep MNIST for Experts", which later tutorials took over: two 5 x 5 convolutions with pooling
-and a dense layer.
+The residual blocks are those of He et al., "Identity Mappings in Deep Residual Networks" (2016); where they start as
+nothing they need no norms, as in Zhang et al., "Fixup Initialization" (2019). The tutorial's network is that of
+TensorFlow's "Deep MNIST for Experts", which later tutorials took over: two 5 x 5 convolutions with pooling and a dense
+layer.
 """
 
 from __future__ import annotations
@@ -18,24 +19,30 @@ TUTORIAL_UNITS = 1024
 Activate = Callable[[Any, str | None], Any]
 
 
-def activated(features: Any, name: str | None = None) -> Any:
-    """Normalised within each place, which keeps no moving averages, and rectified; `name` begins that of the norm."""
-    norm = layers.LayerNormalization(name=name and f"{name}_norm")
-    return layers.Activation("relu")(norm(features))
+def rectified(features: Any, name: str | None = None) -> Any:
+    """Without a norm."""
+    return layers.Activation("relu", name=name and f"{name}_relu")(features)
 
 
-def residual(features: Any, activate: Activate = activated, name: str | None = None) -> Any:
+def residual(
+    features: Any,
+    activate: Activate = rectified,
+    weights: tuple[str, str] = ("he_normal", "zeros"),
+    name: str | None = None,
+) -> Any:
     """A block of two 3 x 3 convolutions, added to its input.
 
     Args:
         features: [N, height, width, channels].
         activate: what comes before each convolution.
+        weights: what those of each convolution are at first; if they are zeros in the second, so is the block.
         name: begins the layers' names.
     """
     change = features
-    for number in (1, 2):
+    for number, first in enumerate(weights, start=1):
         own = name and f"{name}_{number}"
-        change = layers.Conv2D(features.shape[-1], 3, padding="same", name=own)(activate(change, own))
+        convolution = layers.Conv2D(features.shape[-1], 3, padding="same", kernel_initializer=first, name=own)
+        change = convolution(activate(change, own))
     return layers.Add()([features, change])
 
 

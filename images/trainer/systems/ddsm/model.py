@@ -54,7 +54,7 @@ def _residual(features: Any, width: int) -> Any:
         features = layers.Conv2D(factor * width, 3, strides=2, padding="same", name=f"{name}_in")(
             _activated(features, f"{name}_in")
         )
-        features = networks.residual(features, _activated, name)
+        features = networks.residual(features, _activated, ("glorot_uniform", "glorot_uniform"), name)
     means = layers.GlobalAveragePooling2D()(_activated(features, "out"))
     return layers.BatchNormalization(momentum=MOMENTUM, name="centred")(means)
 

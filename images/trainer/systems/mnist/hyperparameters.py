@@ -13,7 +13,8 @@ class Hyperparameters:
 
     Attributes:
         architecture: small residual convolutions, or the network of the classic tutorial.
-        learning_rate: AdamW's highest rate; it rises to it at first and falls to nothing along a cosine.
+        learning_rate: AdamW's highest rate; it rises to it at first and falls to nothing along a cosine. A trial gains
+            by a higher one than the whole training bears: 8e-3 is best of 300 steps, 2e-3 of 6,000.
         batch_size: digits a step. Not searched: trials are as many epochs, the training as many steps, so that a
             small batch would win the first and lose the second.
         dropout: share of features dropped before the classifier. Not searched, as augmentation is not: trials are too
@@ -25,7 +26,7 @@ class Hyperparameters:
     """
 
     architecture: str = within(Choice(("modern", "classic")), "modern")
-    learning_rate: float = within(Float(5e-4, 1.6e-2, log=True), 4e-3)
+    learning_rate: float = within(Float(5e-4, 4e-3, log=True), 2e-3)
     batch_size: int = within(Discrete((50, 64, 100, 128, 256)), 100, searched=False)
     dropout: float = within(Float(0.0, 0.5), 0.2, searched=False)
     augmentation: float = within(Float(0.0, 1.0), 0.6, searched=False)
@@ -33,8 +34,8 @@ class Hyperparameters:
 
     @property
     def trial_share(self) -> float:
-        """Of the digits that a trial may see, those that it does: what costs twice as much a digit sees half."""
-        return {"modern": 1.0, "classic": 0.5}[self.architecture]
+        """Of the digits that a trial may see, those that it does: what costs three times as much each sees a third."""
+        return {"modern": 1.0, "classic": 1 / 3}[self.architecture]
 
 
 PRESETS = {
