@@ -142,8 +142,7 @@ class Reading(NamedTuple):
 
     def counts(self, candidate: Candidate) -> bool:
         """Whether an input is among those that are counted, which its name decides."""
-        stride = int(len(self.candidates) // self.data.enough)
-        return stride < 2 or zlib.crc32(candidate.key.encode(errors="surrogateescape")) % stride == 0
+        return zlib.crc32(candidate.key.encode(errors="surrogateescape")) % len(self.candidates) < self.data.enough
 
 
 def ingest(
