@@ -1,6 +1,6 @@
 """Pictures turned, slanted, stretched and shifted about their middle, each by amounts of its own.
 
-By Pillow and not by TensorFlow's operation, which is made for any projection: an augmented batch should cost little
+By OpenCV and not by TensorFlow's operation, which is made for any projection: an augmented batch should cost little
 beside the step that learns from it.
 """
 
@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 Array = npt.NDArray[Any]
 
@@ -41,7 +40,7 @@ def changed(images: Array, changes: Changes, interpolated: bool = True) -> Array
     Args:
         images: uint8 [N, height, width].
         changes: of each.
-        interpolated: bilinearly; else each pixel is the nearest, which takes a fifth of the time.
+        interpolated: bilinearly; else each pixel is the nearest.
 
     Returns:
         The same dtype and shape.
@@ -51,10 +50,29 @@ def changed(images: Array, changes: Changes, interpolated: bool = True) -> Array
     # Output to input, about the middle: stretch, then slant, then turn.
     a, b = across * np.cos(turn), across * (slant * np.cos(turn) - np.sin(turn))
     c, d = down * np.sin(turn), down * (slant * np.sin(turn) + np.cos(turn))
-    x, y = (width - a * width - b * height) / 2 + right, (height - c * width - d * height) / 2 + below
-    moved = np.empty_like(images)
-    how = Image.Resampling.BILINEAR if interpolated else Image.Resampling.NEAREST
-    for image, matrix, place in zip(images, np.stack([a, b, x, c, d, y], axis=-1).tolist(), moved, strict=True):
-        picture = Image.fromarray(image)
-        place[:] = picture.transform(picture.size, Image.Transform.AFFINE, matrix, how)
+    column, row = (width - 1) / 2, (height - 1) / 2
+    x, y = column - a * column - b * row + right, row - c * column - d * row + below
+    return warped(images, np.stack([a, b, x, c, d, y], axis=-1).reshape(-1, 2, 3), interpolated)
+
+
+def warped(images: Array, places: Array, interpolated: bool = True, outside: int = 0) -> Array:
+    """Takes each pixel of a result from its place in the picture.
+
+    Args:
+        images: uint8 [N, height, width], or [N, height, width, 3].
+        places: float64 [N, 2, 3]; times (column, row, 1) of the result it is (column, row) of the picture.
+        interpolated: bilinearly; else each pixel is the nearest.
+        outside: the grey of what is not in the picture.
+
+    Returns:
+        The same dtype and shape.
+    """
+    import cv2  # Where nothing is augmented it need not be read.
+
+    cv2.setNumThreads(1)  # The other cores train.
+    how = cv2.WARP_INVERSE_MAP | (cv2.INTER_LINEAR if interpolated else cv2.INTER_NEAREST)
+    moved = np.empty(images.shape, images.dtype)
+    size = images.shape[2], images.shape[1]
+    for image, place, result in zip(images, places, moved, strict=True):
+        cv2.warpAffine(image, place, size, dst=result, flags=how, borderValue=(outside,) * 3)
     return moved

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
+from images.trainer.affine import Array, warped
 from images.trainer.systems.detection.hyperparameters import Hyperparameters
 
-GREY = 128.0
+GREY = 128
 VISIBLE = 0.35
 """An object of which less than this share is left in the picture is no longer asked for."""
 
@@ -23,70 +25,85 @@ def augment(
     Args:
         images: uint8 [N, height, width, 3].
         targets: float32 [N, objects, 6]: box in pixels, class, 1 where there is an object.
-        seed: int32 or int64 [2].
+        seed: int32 or int64 [2], not negative.
         chosen: how far.
 
     Returns:
         The same of the changed pictures.
     """
-    height, width = images.shape[1:3]
-    draw = tf.random.stateless_uniform([5, tf.shape(images)[0]], seed, -1.0, 1.0)
-    factor = tf.exp(draw[0] * math.log(chosen.zoom))
-    stretch = tf.exp(draw[1] * math.log1p(chosen.stretch) / 2)
-    mirrored = tf.where((draw[2] + 1.0) / 2.0 < chosen.flip, -1.0, 1.0)
-    scale = tf.stack([factor * stretch, factor / stretch], axis=-1)
-    size = tf.constant([height, width], tf.float32)
+
+    def apply(pixels: Array, objects: Array, seeds: Array) -> tuple[Array, Array]:
+        return other_views(pixels, objects, np.random.default_rng(seeds.tolist()), chosen)
+
+    # It depends on nothing else than its arguments, so that batches may be made side by side.
+    pixels, objects = tf.numpy_function(apply, [images, targets, seed], [tf.uint8, tf.float32], stateful=False)
+    return tf.ensure_shape(pixels, images.shape), tf.ensure_shape(objects, targets.shape)
+
+
+def other_views(
+    images: Array, targets: Array, random: np.random.Generator, chosen: Hyperparameters
+) -> tuple[Array, Array]:
+    """The same in NumPy."""
+    count, height, width, _ = images.shape
+    draw = random.uniform(-1.0, 1.0, (5, count))
+    factor, stretch = chosen.zoom ** draw[0], math.sqrt(1.0 + chosen.stretch) ** draw[1]
+    mirrored = np.where((draw[2] + 1.0) / 2.0 < chosen.flip, -1.0, 1.0)
+    scale = np.stack([factor * stretch, factor / stretch], axis=-1)
+    half = np.array([height, width]) / 2
     # Where the middle of the picture comes to lie: a larger one may show any part of it, a smaller one be anywhere.
-    middle = size / 2 + tf.transpose(draw[3:5]) * tf.abs(scale - 1.0) * size / 2
-    changed = recoloured(images, seed + 1, chosen.colour) if chosen.colour else images
-    images = tf.cast(tf.round(_moved(changed, scale, mirrored, middle)), tf.uint8)
-    return images, moved_boxes(targets, scale, mirrored, middle, (height, width))
+    middle = half + draw[3:].T * abs(scale - 1.0) * half
+    colours = chosen.colour * random.uniform(-1.0, 1.0, (count, 6))
+    signed = scale * np.stack([np.ones(count), mirrored], axis=-1)
+    pictures = recoloured(images, colours) if chosen.colour else images
+    return _moved(pictures, signed, middle), moved_boxes(targets, signed, middle, (height, width))
 
 
-def moved_boxes(
-    targets: tf.Tensor, scale: tf.Tensor, mirrored: tf.Tensor, middle: tf.Tensor, size: tuple[int, int]
-) -> tf.Tensor:
+def moved_boxes(targets: Array, scale: Array, middle: Array, size: tuple[int, int]) -> Array:
     """Moves boxes as their pictures are moved, and drops those of which too little is left.
 
     Args:
         targets: float32 [N, objects, 6].
-        scale: float32 [N, 2], down and across.
-        mirrored: float32 [N]; -1 where left and right change places, else 1.
-        middle: float32 [N, 2]: where the picture's middle comes to lie, (y, x) in pixels.
+        scale: float [N, 2], down and across; below 0 where left and right change places.
+        middle: float [N, 2]: where the picture's middle comes to lie, (y, x) in pixels.
         size: (height, width) in pixels.
     """
-    half = tf.constant(size, tf.float32) / 2
-    signed = tf.stack([scale[:, 0], scale[:, 1] * mirrored], axis=-1)[:, tf.newaxis]
-    corners = [(targets[..., at : at + 2] - half) * signed + middle[:, tf.newaxis] for at in (0, 2)]
-    low, high = tf.minimum(*corners), tf.maximum(*corners)
-    whole = tf.reduce_prod(high - low, axis=-1)
-    low, high = (tf.clip_by_value(corner, 0.0, tf.constant(size, tf.float32)) for corner in (low, high))
+    half = np.array(size) / 2
+    corners = [(targets[..., at : at + 2] - half) * scale[:, np.newaxis] + middle[:, np.newaxis] for at in (0, 2)]
+    low, high = np.minimum(*corners), np.maximum(*corners)
+    whole = (high - low).prod(axis=-1)
+    low, high = low.clip(0.0, size), high.clip(0.0, size)
     sides = high - low
-    left = tf.reduce_prod(sides, axis=-1) >= VISIBLE * whole
-    there = targets[..., 5] * tf.cast(left & (tf.reduce_min(sides, axis=-1) >= SMALLEST), tf.float32)
-    return tf.concat([low, high, targets[..., 4:5], there[..., tf.newaxis]], axis=-1)
+    left = (sides.prod(axis=-1) >= VISIBLE * whole) & (sides.min(axis=-1) >= SMALLEST)
+    there = targets[..., 5] * left
+    return np.concatenate([low, high, targets[..., 4:5], there[..., np.newaxis]], axis=-1, dtype=np.float32)
 
 
-def recoloured(images: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tensor:
-    """Changes brightness, contrast, saturation and tint: float32 [N, height, width, 3], from 0 to 255."""
-    height, width = images.shape[1:3]
-    draw = strength * tf.random.stateless_uniform([6, tf.shape(images)[0], 1, 1], seed, -1.0, 1.0)
-    contrast, brightness, saturation = 1.0 + 0.5 * draw[0], 1.0 + 0.5 * draw[1], 1.0 + 0.8 * draw[5]
-    tint = 1.0 + 0.25 * tf.concat([draw[2], draw[3], draw[4]], axis=-1)
-    pixels = tf.reshape(tf.cast(images, tf.float32), [-1, height * width, 3])
-    mean = tf.reduce_mean(pixels, axis=1, keepdims=True)
+def recoloured(images: Array, draw: Array) -> Array:
+    """Changes brightness, contrast, saturation and tint.
+
+    Args:
+        images: uint8 [N, height, width, 3].
+        draw: float [N, 6], -1 to 1: contrast, brightness, tint of each colour, saturation; 0 leaves them.
+
+    Returns:
+        The same dtype and shape.
+    """
+    import cv2
+
+    contrast, brightness, saturation = (1.0 + draw[:, [0, 1, 5]] * (0.5, 0.5, 0.8)).T[..., np.newaxis, np.newaxis]
+    tint = 1.0 + 0.25 * draw[:, 2:5, np.newaxis]
+    mean = np.array([cv2.mean(image)[:3] for image in images])[..., np.newaxis]
     # Each of these is linear in a pixel's three colours: together they are one matrix a picture, and one pass.
-    mix = (saturation * tf.eye(3) + (1.0 - saturation) / 3.0) * tint
-    changed = pixels @ (contrast * mix) + (brightness - contrast) * (mean @ mix)
-    return tf.reshape(tf.clip_by_value(changed, 0.0, 255.0), tf.shape(images))
+    mix = tint * (saturation * np.eye(3) + (1.0 - saturation) / 3.0)
+    matrices = np.concatenate([contrast * mix, (brightness - contrast) * (mix @ mean)], axis=-1)
+    return np.stack([cv2.transform(image, matrix) for image, matrix in zip(images, matrices, strict=True)])
 
 
-def _moved(images: tf.Tensor, scale: tf.Tensor, mirrored: tf.Tensor, middle: tf.Tensor) -> tf.Tensor:
-    height, width = images.shape[1:3]
-    size = tf.constant([height, width], tf.float32)
-    step = tf.stack([1.0 / scale[:, 0], mirrored / scale[:, 1]], axis=-1)
-    # From a pixel's middle in the result to that in the picture: the box's edges lie half a pixel beside them.
-    first = size / 2 - step * middle + (step - 1.0) / 2
-    boxes = tf.concat([first, first + step * (size - 1.0)], axis=-1) / tf.tile(size - 1.0, [2])
-    every = tf.range(tf.shape(images)[0])
-    return tf.image.crop_and_resize(images, boxes, every, [height, width], extrapolation_value=GREY)
+def _moved(images: Array, scale: Array, middle: Array) -> Array:
+    """The pictures with their middles there, as `moved_boxes` has it."""
+    step = 1.0 / scale
+    # From a pixel's middle in the result to that in the picture.
+    first = np.array(images.shape[1:3]) / 2 - step * middle + (step - 1.0) / 2
+    places = np.zeros((len(images), 2, 3))
+    places[:, [0, 1], [0, 1]], places[:, :, 2] = step[:, ::-1], first[:, ::-1]
+    return warped(images, places, outside=GREY)
