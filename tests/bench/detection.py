@@ -19,7 +19,7 @@ from PIL import Image
 from images.trainer.ingest import ingest
 from images.trainer.sample import sample
 from images.trainer.systems.detection import metrics
-from tests.bench.measurement import Measurement, at_least, best_seconds
+from tests.bench.measurement import MANY, Measurement, at_least, best_seconds
 
 SCENES, SIDE = 600, 128
 PHOTOGRAPHS, TIMES = 240, 2.5  # The sample's scenes have some 200 pixels a side; VOC's photographs 500 by 375.
@@ -81,6 +81,7 @@ def ingest_against_bare(source: Path, examples: Path) -> tuple[float, float, int
         loop, core = best_seconds(
             lambda: bare(files),
             lambda: ingest("detection", source, examples, {"width": SIDE, "height": SIDE}, processes=1),
+            rounds=MANY,
             clock=time.process_time,
         )
     return loop, core, len(files)

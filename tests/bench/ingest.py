@@ -16,7 +16,7 @@ from PIL import Image
 from images.trainer import workers
 from images.trainer.ingest import ingest
 from images.trainer.sample import sample
-from tests.bench.measurement import Measurement, at_least, best_seconds
+from tests.bench.measurement import MANY, Measurement, at_least, best_seconds
 
 WORDS = 10_000
 WIDTH, HEIGHT = 128, 32
@@ -78,9 +78,13 @@ def measurements() -> Iterator[Measurement]:
             def ingested(processes: int) -> None:
                 ingest("crnn", source, examples, {"width": WIDTH, "height": HEIGHT}, processes=processes)
 
-            loop, core = best_seconds(lambda: bare(images), lambda: ingested(1), clock=time.process_time)
+            loop, core = best_seconds(lambda: bare(images), lambda: ingested(1), rounds=MANY, clock=time.process_time)
             one, two, alone, together = best_seconds(
-                lambda: ingested(1), lambda: ingested(2), lambda: at_once(1, images), lambda: at_once(2, images)
+                lambda: ingested(1),
+                lambda: ingested(2),
+                lambda: at_once(1, images),
+                lambda: at_once(2, images),
+                rounds=MANY,
             )
         yield at_least(
             "ingest, one process / bare decode-resize loop",

@@ -36,6 +36,10 @@ def at_most(name: str, ratio: float, bound: float, detail: str) -> Measurement:
     return Measurement(name, ratio, f"<= {bound:g}", ratio <= bound, detail)
 
 
+MANY = 8
+"""Rounds of what takes a second or two: machines that are shared have moments in which they are not, if one waits."""
+
+
 def best_seconds(
     *functions: Callable[[], object], rounds: int = 3, clock: Callable[[], float] = time.perf_counter
 ) -> list[float]:
