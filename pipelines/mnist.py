@@ -2,9 +2,9 @@
 
 Trains: a small residual network over 28x28 images, its hyperparameters searched first; and beside it the network of
     the classic tutorial for its 10,000 steps, to see what has been gained since.
-Takes: 3 to 4 minutes on 2 CPU cores for the sample of 1,797 digits (settings/local.yaml).
+Takes: 2 to 3 minutes on 2 CPU cores for the sample of 1,797 digits (settings/local.yaml).
 Expect: on all of MNIST an accuracy of 99.5 % after 6,000 steps, in 12 minutes that are those of the classic network; on
-    the sample, whose digits were 8x8 pixels, 97 %.
+    the sample, whose digits were 8x8 pixels, 96 %.
 Run: make run PIPELINE=mnist                   the sample, made first when it is missing
      make run PIPELINE=mnist DATA=<folder>     your own: IDX files, the classic TFRecords, or `<digit>/*.png`
 """
