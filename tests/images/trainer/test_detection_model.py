@@ -138,6 +138,8 @@ def test_one_matrix_recolours_as_one_change_after_another():
     pixels = (images - mean) * (1 + 0.5 * contrast) + mean * (1 + 0.5 * brightness)
     grey = pixels.mean(axis=-1, keepdims=True)
     tinted = (grey + (pixels - grey) * (1 + 0.8 * saturation)) * (1 + 0.25 * np.concatenate(tint, axis=-1))
+    found = augmentation.recoloured(images.astype(np.float32), draw)
+    np.testing.assert_allclose(found.clip(0, 255), tinted.clip(0, 255), atol=1e-3)
     np.testing.assert_allclose(augmentation.recoloured(images, draw), tinted.clip(0, 255), atol=1)
 
 

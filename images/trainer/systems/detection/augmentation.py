@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
 import tensorflow as tf
 
 from images.trainer.affine import Array, warped
+from images.trainer.augmenting import randomly
 from images.trainer.systems.detection.hyperparameters import Hyperparameters
 
 GREY = 128
@@ -31,13 +33,7 @@ def augment(
     Returns:
         The same of the changed pictures.
     """
-
-    def apply(pixels: Array, objects: Array, seeds: Array) -> tuple[Array, Array]:
-        return other_views(pixels, objects, np.random.default_rng(seeds.tolist()), chosen)
-
-    # It depends on nothing else than its arguments, so that batches may be made side by side.
-    pixels, objects = tf.numpy_function(apply, [images, targets, seed], [tf.uint8, tf.float32], stateful=False)
-    return tf.ensure_shape(pixels, images.shape), tf.ensure_shape(objects, targets.shape)
+    return randomly(functools.partial(other_views, chosen=chosen), (images, targets), seed)  # type: ignore[no-any-return]
 
 
 def other_views(
