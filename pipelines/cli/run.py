@@ -18,11 +18,10 @@ from rich.console import Console
 
 from pipelines import UserError, settings
 from pipelines.cli import budget, compile, graph, images, source, summary, targets, watch
-from pipelines.cli.targets import Target
+from pipelines.cli.targets import MISTAKE, Target
 from pipelines.cli.vertex import Vertex
 
 LAST_LINES = 15
-MISTAKE = "error: "
 SOURCE = "source"
 FOLDERS = ("new_data",)
 """Parameters that may name a folder of this machine, which is placed in the bucket too; empty: the source."""

@@ -16,7 +16,10 @@ from typing import Any
 
 from pipelines import UserError
 
-NO_NEWS = re.compile(r"is in a non-final state|^[IWE]\d{4} |absl::InitializeLog|^(error: |\s|$)")
+MISTAKE = "error: "
+"""What begins the last message of a stage, or of a command, that finds what it was given at fault."""
+
+NO_NEWS = re.compile(rf"is in a non-final state|^[IWE]\d{{4}} |absl::InitializeLog|^({MISTAKE}|\s|$)")
 """Log lines not worth showing: a launcher that looks at its job once more, TensorFlow's remarks on the processor, and
 the mistake with which a stage ends, which is told at the end of the run."""
 
@@ -164,6 +167,6 @@ def _output(command: tuple[str, ...]) -> str:
     done: subprocess.CompletedProcess[Any] = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode:
         lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        reason = lines[-1].removeprefix("error: ") if lines else f"exit code {done.returncode}"
+        reason = lines[-1].removeprefix(MISTAKE) if lines else f"exit code {done.returncode}"
         raise UserError(f"{' '.join(command[1:])}: {reason}")
     return str(done.stdout)
