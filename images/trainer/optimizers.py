@@ -22,11 +22,14 @@ def optimizer(
     Args:
         learning_rate: the highest; the rate rises to it at first.
         steps: of the whole training.
-        kind: adamw, momentum or rmsprop.
+        kind: adamw, momentum or rmsprop, with decay of the weights and a limit to the gradients' norm; or adam (Kingma
+            and Ba, 2015), which has neither.
         schedule: of the rate: cosine (Loshchilov and Hutter, 2017) falls to nothing in `steps`; exponential halves
             every tenth of them; constant stays.
     """
     rate = _Schedule(learning_rate, steps, schedule)
+    if kind == "adam":
+        return Adam(rate)
     common: dict[str, Any] = {"weight_decay": WEIGHT_DECAY, "global_clipnorm": 5.0}
     if kind == "momentum":
         return keras.optimizers.SGD(rate, momentum=0.9, **common)
@@ -35,8 +38,8 @@ def optimizer(
     return AdamW(rate, **common)
 
 
-class AdamW(keras.optimizers.AdamW):
-    """Keras', compiled where weights are more than a processor's cache holds.
+class _Compiled:
+    """An optimizer of Keras', compiled where weights are more than a processor's cache holds.
 
     It then goes over them two or three times instead of a dozen, which was half of a step of a network with a large
     dense layer.
@@ -44,12 +47,20 @@ class AdamW(keras.optimizers.AdamW):
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Takes a step of all variables."""
-        step = super().apply
-        large = any(math.prod(variable.shape) >= LARGE for variable in self.variables)
+        step = super().apply  # type: ignore[misc]
+        large = any(math.prod(variable.shape) >= LARGE for variable in self.variables)  # type: ignore[attr-defined]
         if large and keras.backend.backend() == "tensorflow":  # JAX compiles all there is
             tf.function(lambda grads: step(grads, trainable_variables), jit_compile=True)(grads)
         else:
             step(grads, trainable_variables)
+
+
+class Adam(_Compiled, keras.optimizers.Adam):
+    """Keras' Adam, compiled."""
+
+
+class AdamW(_Compiled, keras.optimizers.AdamW):
+    """Keras' AdamW, compiled."""
 
 
 class _Schedule(keras.optimizers.schedules.LearningRateSchedule):

@@ -9,7 +9,7 @@ from images.trainer import examples as stored
 from images.trainer import optimizers
 
 
-@pytest.mark.parametrize("kind", ["adamw", "momentum", "rmsprop"])
+@pytest.mark.parametrize("kind", ["adamw", "adam", "momentum", "rmsprop"])
 @pytest.mark.parametrize("schedule", ["cosine", "exponential", "constant"])
 def test_rates_rise_and_then_follow_their_schedule(kind, schedule):
     chosen = optimizers.optimizer(0.01, 100, kind, schedule)
@@ -31,13 +31,14 @@ def test_the_cosine_is_that_of_keras(steps):
         assert float(own(step)) == pytest.approx(float(expected(step)), abs=1e-8)
 
 
-def test_weights_updated_in_one_pass_learn_the_same(monkeypatch):
+@pytest.mark.parametrize("kind", ["adamw", "adam"])
+def test_weights_updated_in_one_pass_learn_the_same(kind, monkeypatch):
     def learned(large):
         monkeypatch.setattr(optimizers, "LARGE", large)
         random = np.random.default_rng(0)
         shapes = [(60, 40), (40,)]
         weights = [keras.Variable(random.normal(size=shape), dtype="float32") for shape in shapes]
-        optimizer = optimizers.optimizer(1e-2, 40)
+        optimizer = optimizers.optimizer(1e-2, 40, kind)
         optimizer.build(weights)
         step = tf.function(lambda gradients: optimizer.apply(gradients, weights))
         for _ in range(40):

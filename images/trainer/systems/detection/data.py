@@ -361,7 +361,10 @@ def _size(source: Source, location: str) -> tuple[int, int] | None:
     """(width, height) from the picture's header; None if there is no such file or header."""
     if location not in source:
         return None
-    return size_of(source.read(location, 0, 1 << 16)) or size_of(source.read(location))
+    for beginning in (1 << 12, 1 << 16, None):  # Some cameras put a small picture before it.
+        if size := size_of(source.read(location, 0, beginning)):
+            return size
+    return None
 
 
 def _stem(name: str) -> str:
