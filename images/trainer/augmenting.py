@@ -11,6 +11,8 @@ import tensorflow as tf
 
 Pixels = npt.NDArray[np.uint8]
 
+_ROOM = 32  # pixels each way, by which the pictures of a batch differ in what they show of one sheet of grain
+
 
 def randomly(change: Callable[..., Any], batch: Any, seed: tf.Tensor) -> Any:
     """Changes a batch at random, always alike for the same seed.
@@ -32,3 +34,25 @@ def randomly(change: Callable[..., Any], batch: Any, seed: tf.Tensor) -> Any:
     made = tf.numpy_function(apply, [seed, *tensors], [tensor.dtype for tensor in tensors], stateful=False)
     changed = [tf.ensure_shape(one, like.shape) for one, like in zip(tf.nest.flatten(made), tensors, strict=True)]
     return tf.nest.pack_sequence_as(batch, changed)
+
+
+def grained(images: Pixels, tones: npt.NDArray[np.int16], deviation: float, random: np.random.Generator) -> Pixels:
+    """Gives each picture other greys, and grain over them.
+
+    Args:
+        images: uint8 [N, height, width].
+        tones: int16 [N, 256]: of each picture, what its greys become.
+        deviation: of the grain, in grey levels.
+        random: the chance to do it by.
+
+    Returns:
+        uint8 [N, height, width].
+    """
+    count, height, width = images.shape
+    sheet = random.standard_normal((height + _ROOM, width + _ROOM), np.float32)
+    grain = np.rint(deviation * sheet).astype(np.int16)
+    result = np.empty_like(images)
+    windows = random.integers(_ROOM, size=(count, 2))
+    for image, tone, (top, left), changed in zip(images, tones, windows, result, strict=True):
+        changed[:] = np.clip(tone.take(image) + grain[top : top + height, left : left + width], 0, 255)
+    return result

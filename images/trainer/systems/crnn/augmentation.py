@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
+
+from images.trainer.affine import Changes, changed
+from images.trainer.augmenting import Pixels, grained, randomly
 
 SHIFT = (3.0, 2.0)  # pixels: along the line, across it
 SLANT = 0.25  # columns per row
@@ -21,24 +25,17 @@ def augment(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     Returns:
         uint8 [N, height, width].
     """
-    count, height, width = tf.unstack(tf.shape(images))
-    seeds = tf.unstack(tf.random.split(seed, 3))
-    draw = tf.random.stateless_uniform([6, count], seeds[0], -1.0, 1.0)
-    x_scale, y_scale = 1.0 + STRETCH[0] * draw[0], 1.0 + STRETCH[1] * draw[1]
-    slant = SLANT * draw[2]
-    # Stretch from the left edge, where words begin; slant and stretch about the middle row. Output to input.
-    middle = tf.cast(height, tf.float32) / 2.0
-    x_shift = SHIFT[0] * draw[3] - slant * middle
-    y_shift = SHIFT[1] * draw[4] + middle * (1.0 - y_scale)
-    none = tf.zeros_like(slant)
-    transforms = tf.stack([x_scale, slant, x_shift, none, y_scale, y_shift, none, none], axis=-1)
-    pixels = tf.raw_ops.ImageProjectiveTransformV3(
-        images=tf.cast(images, tf.float32)[..., tf.newaxis],
-        transforms=transforms,
-        output_shape=tf.stack([height, width]),
-        fill_value=255.0,
-        interpolation="BILINEAR",
-    )[..., 0]
-    ink = tf.random.stateless_uniform([count, 1, 1], seeds[1], *INK)
-    grain = tf.random.stateless_normal(tf.shape(pixels), seeds[2], stddev=GRAIN)
-    return tf.saturate_cast(tf.round(255.0 - ink * (255.0 - pixels) + grain), tf.uint8)
+    return randomly(other_hands, images, seed)
+
+
+def other_hands(images: Pixels, random: np.random.Generator) -> Pixels:
+    """The same in NumPy."""
+    count, _, width = images.shape
+    across, down, slant, right, below = random.uniform(-1.0, 1.0, (5, count))
+    across, down = 1.0 + STRETCH[0] * across, 1.0 + STRETCH[1] * down
+    # Stretched from the left edge, where words begin.
+    edge = (across - 1.0) * (width - 1.0) / 2.0
+    changes = Changes(np.zeros(count), SLANT * slant, across, down, edge + SHIFT[0] * right, SHIFT[1] * below)
+    ink = changed(255 - images, changes)
+    paler = np.rint(random.uniform(*INK, (count, 1)) * np.arange(256)).astype(np.int16)
+    return grained(ink, 255 - paler, GRAIN, random)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from images.trainer.affine import Changes, changed
-from images.trainer.augmenting import Pixels, randomly
+from images.trainer.augmenting import Pixels, grained, randomly
 
 SHIFT = 4.0  # pixels down, each way
 TURN = math.radians(6.0)
@@ -21,7 +21,6 @@ EXPOSURE = 0.5  # Greys are raised to a power of 1 / (1 + this) to 1 + this, at 
 GRAIN = 4.0  # grey levels, standard deviation
 
 _GREYS = np.linspace(0.0, 1.0, 256)
-_ROOM = 32  # pixels each way, by which the films of a batch differ in what they show of one sheet of grain
 
 
 def augment(images: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tensor:
@@ -40,7 +39,7 @@ def augment(images: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tensor:
 
 def other_films(images: Pixels, random: np.random.Generator, strength: float) -> Pixels:
     """The same in NumPy."""
-    count, height, width = images.shape
+    count, _, width = images.shape
     turn, across, down, below, exposure = strength * random.uniform(-1.0, 1.0, (5, count))
     across, down = 1.0 + STRETCH * across, 1.0 + STRETCH * down
     # Stretched from the left edge, where the breast begins.
@@ -48,10 +47,5 @@ def other_films(images: Pixels, random: np.random.Generator, strength: float) ->
     changes = Changes(TURN * turn, np.zeros(count), across, down, edge, SHIFT * below)
     films = changed(images, changes, interpolated=False)  # What is lost by half a pixel is lost in the grain.
     exposures = np.rint(255.0 * _GREYS ** ((1.0 + EXPOSURE) ** exposure)[:, np.newaxis]).astype(np.int16)
-    sheet = random.standard_normal((height + _ROOM, width + _ROOM), np.float32)
-    grain = np.rint(strength * GRAIN * sheet).astype(np.int16)
-    for film, exposed, (top, left) in zip(films, exposures, random.integers(_ROOM, size=(count, 2)), strict=True):
-        shown = exposed.take(film) + grain[top : top + height, left : left + width]
-        # Film that was not exposed has no grain: padding stays black.
-        film[:] = np.clip(shown, 0, 255) * (film > 0)
-    return films
+    # Film that was not exposed has no grain: padding stays black.
+    return grained(films, exposures, strength * GRAIN, random) * (films > 0)
