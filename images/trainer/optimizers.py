@@ -38,7 +38,7 @@ def optimizer(
     return AdamW(rate, **common)
 
 
-class _Compiled:
+class _Compiled(keras.optimizers.Optimizer):
     """An optimizer of Keras', compiled where weights are more than a processor's cache holds.
 
     It then goes over them two or three times instead of a dozen, which was half of a step of a network with a large
@@ -47,8 +47,8 @@ class _Compiled:
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Takes a step of all variables."""
-        step = super().apply  # type: ignore[misc]
-        large = any(math.prod(variable.shape) >= LARGE for variable in self.variables)  # type: ignore[attr-defined]
+        step = super().apply
+        large = any(math.prod(variable.shape) >= LARGE for variable in self.variables)
         if large and keras.backend.backend() == "tensorflow":  # JAX compiles all there is
             tf.function(lambda grads: step(grads, trainable_variables), jit_compile=True)(grads)
         else:

@@ -1,4 +1,4 @@
-"""Which processes a state folder's services have under way, whatever else the test process has started."""
+"""Which processes a state folder's services have under way, whatever else runs, and whether one has ended."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ import psutil
 
 from localvertex.home import Home
 from localvertex.workloads.process import MARK
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process and it has not ended."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def workloads(home: Home) -> list[psutil.Process]:

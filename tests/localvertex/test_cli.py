@@ -21,7 +21,7 @@ from localvertex.cli.progress import tasks
 from localvertex.cli.submission import read_pipeline, typed_parameters
 from localvertex.home import Home
 from tests.localvertex.engine.pieces import fail, say, write
-from tests.localvertex.processes import workloads
+from tests.localvertex.processes import is_alive, workloads
 
 
 @dsl.container_component
@@ -262,13 +262,6 @@ def test_the_image_table_beside_the_pipeline_is_used(alone: Shell, file: Path, t
     assert f"{tmp_path}/localvertex.toml is not used: the image table of the running server is {table}" in told
 
 
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:  # It may end between the two questions.
-        return False
-
-
 def test_reset_ends_what_runs_and_deletes_what_it_said(alone: Shell, file: Path) -> None:
     watching = alone.begin("run", str(file), "--parameter", "until=/never")
     assert watching.stdout is not None
@@ -280,7 +273,7 @@ def test_reset_ends_what_runs_and_deletes_what_it_said(alone: Shell, file: Path)
     told = alone.json("reset", "--yes")
     assert {"gcs", "store.db", "logs", "keys"} <= set(told["deleted"])
     assert not alone.home.path.exists()
-    assert not _runs(left)
+    assert not is_alive(left.pid)
     _, errors = watching.communicate()
     assert watching.returncode == 2 and "does not answer" in errors.splitlines()[-1] and "Traceback" not in errors
     assert alone.json("reset", "--yes")["deleted"] == []
@@ -303,6 +296,6 @@ def test_reset_deletes_nothing_of_anybody_else(alone: Shell) -> None:
 def test_a_server_whose_folder_is_deleted_ends(alone: Shell) -> None:
     server = psutil.Process(alone.json("start")["pid"])
     os.rename(alone.home.path, alone.home.path.with_name("moved"))
-    while _runs(server):
+    while is_alive(server.pid):
         time.sleep(0.05)
     assert alone.json("status", expect=1)["running"] is False

@@ -19,6 +19,7 @@ import pytest
 from localvertex import daemon
 from localvertex.home import Home
 from localvertex.logs import LogReader
+from tests.localvertex.processes import is_alive
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -63,25 +64,18 @@ def test_a_life(command: Command, home: Home) -> None:
     assert {each.laddr.ip.removeprefix("::ffff:") for each in listening} == {"127.0.0.1"}
 
     os.kill(pid, signal.SIGKILL)
-    while _is_alive(pid):
+    while is_alive(pid):
         time.sleep(0.01)
     assert command("status").returncode == 1
     again = json.loads(command("start", "--json").stdout)
     assert again["started_now"] and again["port"] == port, "an eval'ed shell goes on working"
     assert "stopped" in command("stop").stdout
-    assert not _is_alive(again["pid"])
+    assert not is_alive(again["pid"])
     stopped = command("stop")
     assert stopped.returncode == 0 and "was not running" in stopped.stdout
     environment = command("env")
     assert f"HTTPS_PROXY=http://127.0.0.1:{port}" in environment.stdout
     assert "not running" in environment.stderr
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 
 from localvertex.workloads import Workload, WorkloadError
@@ -116,10 +115,6 @@ def test_pip_reaches_what_lies_outside_the_redirect(tmp_path: Path, monkeypatch:
     assert output(runner, tmp_path, *install, env={"PYTHONPATH": str(fake.parent)}) == "None /the/users/own.pem\n"
     (tmp_path / "log").unlink()
     assert output(runner, tmp_path, "python3", "-c", tell) == "http://127.0.0.1:1 /redirect/ca.pem\n"
-
-
-def _alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def _until(condition: object) -> None:

@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from localvertex.home import Home
 from localvertex.workloads import Runner, Workload, WorkloadError, runners
 from localvertex.workloads.quantities import quantity
 from localvertex.workloads.table import ImageTable
+from tests.localvertex.processes import is_alive
 from tests.localvertex.runners import IN_CONTAINERS, new_runner
 
 
@@ -98,7 +98,7 @@ def test_stop_gives_time_to_tidy_up_and_then_ends_everything(runner: Runner, tmp
     _until(lambda: "deaf" in (tmp_path / "log").read_text())
     deaf.stop(0.2)
     assert deaf.wait() == 137
-    assert not _alive(deaf.pid)
+    assert not is_alive(deaf.pid)
 
 
 def test_a_new_server_sweeps_what_a_killed_one_left(runner: Runner, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_new_server_sweeps_what_a_killed_one_left(runner: Runner, tmp_path: Pa
     other = new_runner(Home(tmp_path / "other").create(), ImageTable((), tmp_path), {})
     assert other.sweep() == 0
     assert runner.sweep() == (1 if IN_CONTAINERS else 2)
-    assert not _alive(left.pid)
+    assert not is_alive(left.pid)
 
 
 def test_its_process_leads_a_session(runner: Runner, tmp_path: Path) -> None:
@@ -158,10 +158,6 @@ def test_python_in_it_is_prepared_for_the_buckets(runner: Runner, home: Home, tm
     tell = "from kfp.dsl.types import artifact_types as a; print(repr(a.Artifact(uri='gs://b/o').path))"
     told = output(runner, tmp_path, "python", "-c", tell).splitlines()[-1].strip("'")
     assert told == runner.path(home.gcs.resolve() / "b/o", "any")
-
-
-def _alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def _until(condition: Callable[[], object]) -> None:
